@@ -1,0 +1,83 @@
+"""The frame path, in Rust. Private: `ports/`, `uplinks/` and `daemon.py` hand descriptors in, nothing else.
+
+Words: a *port* is a place on the switch, named by a number the caller chooses (0 is the uplink by
+convention, VDE clients count from 1); an *endpoint* is one open descriptor on a port. Several endpoints may
+share a port (VDE allows it): frames to the port go to all of them, frames from one are not echoed to the
+others. All methods may be called from any thread; those that say so wait for the engine's thread, with the
+GIL released, for well under a millisecond.
+"""
+
+from typing import Literal, TypedDict, final
+
+__version__: str
+
+class EngineError(Exception):
+    """The engine refused a request or its thread has ended; the message says why."""
+
+class EndpointCounters(TypedDict):
+    port: int
+    name: str
+    rx_frames: int  # received from the peer
+    rx_bytes: int
+    tx_frames: int  # written to the peer
+    tx_bytes: int
+    queued_frames: int  # waiting in the egress queue now
+    drops: dict[str, int]  # by reason, every reason present
+
+class FdbEntry(TypedDict):
+    mac: str  # "52:54:00:12:34:56"
+    port: int
+    age_seconds: float
+
+class Event(TypedDict):
+    kind: Literal["first_mac", "endpoint_down", "engine_failed"]
+    endpoint: int  # -1 for engine_failed
+    port: int
+    mac: str  # first_mac only, else ""
+    reason: str  # endpoint_down and engine_failed, else ""
+
+@final
+class Engine:
+    def __init__(self, *, fdb_capacity: int = 8192, fdb_ageing_seconds: float = 300.0) -> None:
+        """Start the engine's thread. Raises EngineError (no descriptors left) or ValueError (range)."""
+
+    @property
+    def event_fd(self) -> int:
+        """Readable while take_events() has something to give; owned by the engine."""
+
+    def attach(
+        self,
+        *,
+        port: int,
+        kind: Literal["dgram", "tap"],
+        fd: int,
+        name: str,
+        receive_only: bool = False,
+    ) -> int:
+        """Put an open, non-blocking descriptor on a port and return the endpoint's number (never reused).
+
+        The engine owns ``fd`` from here on and closes it; if this raises, the caller still owns it.
+        ``dgram``: a connected AF_UNIX datagram socket, one bare frame a datagram. ``tap``: a TAP or macvtap
+        with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are not written
+        here, and only unicast frames are taken from it. Waits for the engine's thread.
+        Raises ValueError (port outside 0…65535, wrong kind of descriptor), EngineError (engine ended).
+        """
+
+    def detach(self, *, endpoint: int) -> None:
+        """Close an endpoint; what the FDB knew through its port is forgotten with the last endpoint of it.
+
+        When this returns the descriptor is closed. An unknown endpoint (it may have gone by itself) is no
+        error. Waits for the engine's thread.
+        """
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call, oldest first; empty when nothing did. Never waits."""
+
+    def counters(self) -> dict[int, EndpointCounters]:
+        """By endpoint. Waits for the engine's thread."""
+
+    def fdb(self) -> list[FdbEntry]:
+        """What the switch has learned. Waits for the engine's thread."""
+
+    def close(self) -> None:
+        """Close every endpoint and end the thread; a second call does nothing. Waits."""

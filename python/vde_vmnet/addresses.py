@@ -1,0 +1,123 @@
+"""Values that check themselves: MAC addresses, DHCP ranges, reservations. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+__all__ = ["Ipv4Plan", "MacAddress", "Reservation"]
+
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+# RFC 1123 section 2.1: letters, digits and hyphens, not at an end, at most 63 octets.
+_HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, order=True)
+class MacAddress:
+    """A unicast Ethernet address in the form ``52:54:00:12:34:56`` (lower case, colons)."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> MacAddress:
+        """Accept upper case and ``-`` too.
+
+        Raises ValueError for anything else, and for a multicast or all-zero address, which no station has.
+        """
+        canonical = text.strip().lower().replace("-", ":")
+        if not _MAC.fullmatch(canonical):
+            raise ValueError(f'"{text}" is not a MAC address such as 52:54:00:12:34:56')
+        if int(canonical[:2], 16) & 1:
+            raise ValueError(f'"{text}" is a multicast address, not that of one machine')
+        if canonical == "00:00:00:00:00:00":
+            raise ValueError(f'"{text}" is not the address of a machine')
+        return cls(canonical)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """One ``--reserve MAC=IP[,NAME]``: this MAC always gets this address, and NAME resolves to it."""
+
+    mac: MacAddress
+    address: IPv4Address
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reservation:
+        """Raises ValueError that says which part is wrong."""
+        mac_text, equals, rest = text.partition("=")
+        if not equals:
+            raise ValueError(f'"{text}" is not of the form MAC=IP[,NAME]')
+        address_text, comma, name = rest.partition(",")
+        mac = MacAddress.parse(mac_text)
+        try:
+            address = IPv4Address(address_text.strip())
+        except ValueError:
+            raise ValueError(f'"{address_text}" is not an IPv4 address') from None
+        name = name.strip().lower()
+        if comma and not _HOST_NAME.fullmatch(name):
+            raise ValueError(f'"{name}" is not a host name (letters, digits and hyphens, at most 63)')
+        return cls(mac, address, name or None)
+
+
+@dataclass(frozen=True)
+class Ipv4Plan:
+    """The IPv4 side of a network, complete and checked.
+
+    ``dhcp_start`` … ``dhcp_end`` is inclusive; the gateway is the host's own address on the segment.
+    """
+
+    gateway: IPv4Address
+    network: IPv4Network
+    dhcp_start: IPv4Address
+    dhcp_end: IPv4Address
+
+    @classmethod
+    def build(cls, gateway: IPv4Address, mask: str, dhcp_end: IPv4Address | None) -> Ipv4Plan:
+        """Apply the original's defaults (range gateway+1 … x.x.x.254) and check the result.
+
+        Raises ValueError with the option at fault as the first word of the message.
+        """
+        try:
+            network = IPv4Network(f"{gateway}/{mask}", strict=False)
+        except ValueError:
+            raise ValueError(f'--vmnet-mask "{mask}" is not a subnet mask such as 255.255.255.0') from None
+        # ipaddress reads 0.0.0.255 as a host mask; a user who writes it has swapped the bits.
+        if mask != str(network.netmask):
+            raise ValueError(f'--vmnet-mask "{mask}" is not a subnet mask such as 255.255.255.0')
+        if network.prefixlen > 30:
+            raise ValueError(f'--vmnet-mask "{mask}" leaves no room for guests (at most 255.255.255.252)')
+        if network.prefixlen < 8:
+            raise ValueError(f'--vmnet-mask "{mask}" is too wide (at least 255.0.0.0)')
+        if gateway in (network.network_address, network.broadcast_address):
+            raise ValueError(f"--vmnet-gateway {gateway} is not a host address of {network}")
+        if gateway.is_multicast or gateway.is_loopback or gateway.is_unspecified or gateway.is_reserved:
+            raise ValueError(f"--vmnet-gateway {gateway} is not usable as a host address")
+        if dhcp_end is None:
+            # The original: the gateway's own /24, .254; a narrower or wider subnet ends inside itself.
+            dhcp_end = IPv4Address((int(gateway) & 0xFFFFFF00) | 254)
+            last = IPv4Address(int(network.broadcast_address) - 1)
+            if dhcp_end not in network or dhcp_end > last:
+                dhcp_end = last
+            if dhcp_end <= gateway:
+                raise ValueError(
+                    f"--vmnet-gateway {gateway} leaves no addresses for DHCP: the range starts at the next"
+                    f" one and ends at {dhcp_end}; choose a lower gateway"
+                )
+        start = IPv4Address(int(gateway) + 1)
+        if dhcp_end not in network:
+            raise ValueError(f"--vmnet-dhcp-end {dhcp_end} is outside the subnet {network}")
+        if dhcp_end == network.broadcast_address:
+            raise ValueError(f"--vmnet-dhcp-end {dhcp_end} is the broadcast address of {network}")
+        if dhcp_end == gateway:
+            raise ValueError(f"--vmnet-dhcp-end {dhcp_end} is the gateway itself; the range starts after it")
+        if dhcp_end < start:
+            raise ValueError(
+                f"--vmnet-dhcp-end {dhcp_end} is below the first DHCP address {start}"
+                " (the one after --vmnet-gateway)"
+            )
+        return cls(gateway, network, start, dhcp_end)

@@ -1,0 +1,83 @@
+"""What a daemon is asked to do, as frozen values: one class per thing, one line of doc per field. Pure."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass, field
+from ipaddress import IPv6Network
+from pathlib import Path
+from uuid import UUID
+
+from vde_vmnet.addresses import Ipv4Plan, Reservation
+
+__all__ = ["Backend", "DaemonConfig", "Mode", "SwitchConfig", "UplinkConfig", "network_id"]
+
+
+class Mode(enum.Enum):
+    """``--vmnet-mode``; Apple's words for what a segment may reach."""
+
+    HOST = "host"
+    SHARED = "shared"
+    BRIDGED = "bridged"
+
+
+class Backend(enum.Enum):
+    """``--backend``: which uplink leads from the switch to the host."""
+
+    AUTO = "auto"
+    LINUX = "linux"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class UplinkConfig:
+    """What the segment is like towards the host."""
+
+    mode: Mode = Mode.SHARED
+    #: Name of the interface or bridge to join; bridged mode only.
+    interface: str | None = None
+    #: Addresses of the segment; None in bridged mode, and where a free subnet is to be chosen.
+    ipv4: Ipv4Plan | None = None
+    #: vmnet's interface id; on Linux it makes the uplink's MAC address stable.
+    interface_id: UUID | None = None
+    #: A ULA /64 for the segment; None is no IPv6 from us.
+    nat66_prefix: IPv6Network | None = None
+    #: Whether addresses are handed out at all.
+    dhcp: bool = True
+    #: Addresses kept for a MAC.
+    reservations: tuple[Reservation, ...] = ()
+
+
+@dataclass(frozen=True)
+class SwitchConfig:
+    """The switch directory in which VDE clients find us."""
+
+    #: Absolute path with symbolic links resolved.
+    directory: Path
+    #: Group that may plug in; None is the platform's default.
+    group: str | None = None
+    #: Mode of the directory (0o770: owner and group); the control socket has it without the x bits.
+    mode: int = 0o770
+
+
+@dataclass(frozen=True)
+class DaemonConfig:
+    """Everything one daemon needs; made by config/, read by daemon.py."""
+
+    switch: SwitchConfig
+    uplink: UplinkConfig = field(default_factory=UplinkConfig)
+    backend: Backend = Backend.AUTO
+    #: User to serve as after privileges are dropped; None picks the invoking user under sudo, else nobody.
+    user: str | None = None
+    #: Written when the network is ready, locked while it runs.
+    pidfile: Path | None = None
+    debug: bool = False
+
+
+def network_id(directory: Path) -> str:
+    """Eight hex digits that name a network's objects on the host.
+
+    They depend on the switch directory alone, so that the next start finds what a killed one left.
+    """
+    return hashlib.sha256(str(directory).encode()).hexdigest()[:8]
