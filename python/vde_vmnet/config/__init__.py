@@ -1,0 +1,1 @@
+"""What the user asks for: command line to checked, frozen values."""

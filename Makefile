@@ -1,0 +1,95 @@
+# One definition of clean: CI and the pre-commit hook call these targets and nothing of their own.
+#
+#   make run     build, then show a rootless guest on a network (see README.md)
+#   make test    lint, unit, engine, system and end-to-end tests
+#
+# Each target does its own set-up: Debian packages (as root on Debian and Ubuntu; elsewhere it says what to
+# install), a virtual environment in .venv, and the engine, compiled in release mode.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BASE_PYTHON ?= python3
+export CARGO_TERM_COLOR ?= auto
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+ENGINE_SOURCES := $(shell find rust/engine rust/bindings -name '*.rs' -o -name Cargo.toml 2>/dev/null) \
+	Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: help run demo test unit lint type fmt e2e bench fuzz-smoke clean build packages-run packages-test all
+
+help: ## this list
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# -- set-up --------------------------------------------------------------------------------------------
+
+packages-run:
+	@tools/packages run
+
+packages-test:
+	@tools/packages test
+
+$(VENV)/.tools: pyproject.toml
+	@tools/packages build
+	$(BASE_PYTHON) -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip
+	$(PYTHON) -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/.engine: $(VENV)/.tools $(ENGINE_SOURCES)
+	$(VENV)/bin/maturin develop --release --quiet
+	@touch $@
+
+build: $(VENV)/.engine ## the virtual environment with the compiled engine
+
+# -- use -----------------------------------------------------------------------------------------------
+
+run: packages-run build ## boot a rootless guest on a network and show what it reaches
+	$(VENV)/bin/vde_vmnet demo
+
+demo: run
+
+# -- checks --------------------------------------------------------------------------------------------
+
+lint: build type ## ruff, mypy, clippy, rustfmt, style tests
+	$(VENV)/bin/ruff check python tests bench
+	$(VENV)/bin/ruff format --check python tests bench
+	cargo fmt --all --check
+	cargo clippy --release --all-targets --workspace --quiet -- -D warnings
+	$(PYTHON) -m pytest -q tests/style
+
+type: build ## mypy --strict, and the native module against its stub
+	$(VENV)/bin/mypy
+	$(PYTHON) -m mypy.stubtest vde_vmnet._engine
+
+fmt: build ## format everything
+	$(VENV)/bin/ruff check --fix --quiet python tests bench || true
+	$(VENV)/bin/ruff format --quiet python tests bench
+	cargo fmt --all
+
+unit: build ## tests that need no root and take seconds
+	cargo test --release --workspace --quiet
+	$(PYTHON) -m pytest -q tests/unit tests/engine
+
+e2e: packages-test build ## real sockets, namespaces and guests
+	$(PYTHON) -m pytest -v tests/system tests/e2e
+
+test: packages-test lint unit e2e ## everything CI runs
+
+bench: packages-test build ## side by side with vde_switch; BENCH_ARGS for options
+	$(PYTHON) -m bench.run $(BENCH_ARGS)
+
+fuzz-smoke: build ## each fuzz target for FUZZ_SECONDS (30)
+	cd rust/fuzz && cargo run --release --quiet -- --seconds $${FUZZ_SECONDS:-30}
+	$(PYTHON) -m pytest -q tests/fuzz
+
+all: test fuzz-smoke ## test and fuzz-smoke
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) target build rust/fuzz/target tests/evidence
+	rm -f python/vde_vmnet/_engine*.so
+	find python tests bench -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,290 @@
+"""Command line to model: the original's options to the letter, and ours beside them.
+
+``argparse`` behaves here as the original's ``getopt_long`` did: unambiguous abbreviations, ``--name=value``
+and ``--name value``, options after the switch directory too, the last of a repeated option wins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import NoReturn, TypeVar
+from uuid import UUID
+
+from vde_vmnet.addresses import Ipv4Plan, Reservation
+from vde_vmnet.config.model import Backend, DaemonConfig, Mode, SwitchConfig, UplinkConfig
+from vde_vmnet.errors import ConfigurationError
+
+__all__ = ["build_parser", "parse"]
+
+_Choice = TypeVar("_Choice", Mode, Backend)
+
+_DEFAULT_MASK = "255.255.255.0"
+#: RFC 4193: the locally assigned half of fc00::/7.
+_ULA = IPv6Network("fd00::/8")
+_EPILOG = """\
+With a command of its own as the first word:
+  vde_vmnet demo                show a rootless guest on a network, in namespaces of its own
+
+Environment:
+  DEBUG                         any value: log more
+
+Exit status: 0 after SIGINT, SIGTERM or SIGHUP; 1 wrong usage; 3 something is missing on this machine;
+4 not permitted; 5 already in use; 6 the uplink failed; 70 a bug.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports through the exception tree instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(message[:1].upper() + message[1:])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The daemon's parser; its help text is the manual's option table."""
+    parser = _Parser(
+        prog="vde_vmnet",
+        usage="vde_vmnet [OPTION]... VDESWITCH",
+        description=(
+            "A real network for rootless virtual machines. Guests run as an ordinary user and plug into the VDE"
+            " switch directory VDESWITCH, such as /var/run/vde.ctl; only this daemon needs privilege, and drops"
+            " it once the network is open."
+        ),
+        epilog=_EPILOG,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=32, width=110
+        ),
+        add_help=False,
+    )
+    add = parser.add_argument
+    # Every value is taken as text, so that each check and its message is in one place below.
+    add("--vde-group", metavar="GROUP", help='group that may plug in (default: "staff")')
+    add("--vde-mode", metavar="MODE", help="octal mode of the switch directory (default: 0770)")
+    add("--vmnet-mode", metavar="(host|shared|bridged)", help='vmnet mode (default: "shared")')
+    add(
+        "--vmnet-interface",
+        metavar="INTERFACE",
+        help='interface for --vmnet-mode=bridged, e.g. "eth0" or "br0"',
+    )
+    add(
+        "--vmnet-gateway",
+        metavar="IP",
+        help='gateway for --vmnet-mode=(host|shared), e.g. "192.168.105.1" (default: of a free subnet);'
+        " the next address is the first of the DHCP range",
+    )
+    add(
+        "--vmnet-dhcp-end",
+        metavar="IP",
+        help="end of the DHCP range (default: XXX.XXX.XXX.254); requires --vmnet-gateway",
+    )
+    add(
+        "--vmnet-mask",
+        metavar="MASK",
+        help=f'subnet mask (default: "{_DEFAULT_MASK}"); requires --vmnet-gateway',
+    )
+    add(
+        "--vmnet-interface-id",
+        metavar="UUID",
+        help="interface ID; the same one gives the same MAC (default: random)",
+    )
+    add(
+        "--vmnet-network-identifier",
+        metavar="UUID",
+        help="network identifier; --vmnet-mode=host only, and turns DHCP off",
+    )
+    add(
+        "--vmnet-nat66-prefix",
+        metavar="PREFIX::",
+        help="IPv6 prefix for --vmnet-mode=(host|shared), a ULA, i.e. in fd00::/8 (default: no IPv6)",
+    )
+    add("--vmnet-disable-dhcp", action="store_true", help="hand out no addresses")
+    add(
+        "--reserve",
+        metavar="MAC=IP[,NAME]",
+        action="append",
+        default=[],
+        help="keep an address, and a name, for a guest; repeatable",
+    )
+    add(
+        "--backend",
+        metavar="(auto|linux|none)",
+        help="uplink: the Linux kernel, or none for an isolated switch (default: auto)",
+    )
+    add("--user", metavar="USER", help="user to serve as (default: who called sudo, else nobody)")
+    add("-p", "--pidfile", metavar="PIDFILE", help="save pid to PIDFILE when the network is ready")
+    add("-h", "--help", action="store_true", help="display this help and exit")
+    add("-v", "--version", action="store_true", help="display version information and exit")
+    add("vdeswitch", metavar="VDESWITCH", nargs="?", help=argparse.SUPPRESS)
+    return parser
+
+
+def parse(arguments: argparse.Namespace, *, debug: bool, warn: Callable[[str], None]) -> DaemonConfig:
+    """Check everything that can be checked without touching the machine, in the original's order.
+
+    ``warn`` gets one line for each thing that is allowed but rarely meant. Raises ConfigurationError that
+    names the option at fault.
+    """
+    if not arguments.vdeswitch:
+        raise ConfigurationError(
+            "No VDESWITCH was given", next_step="Name a directory, such as /var/run/vde.ctl"
+        )
+    return DaemonConfig(
+        switch=SwitchConfig(
+            directory=_directory(arguments.vdeswitch),
+            group=arguments.vde_group,
+            mode=_mode_bits(arguments.vde_mode),
+        ),
+        uplink=_uplink(arguments, warn),
+        backend=_choice(Backend, arguments.backend, "Unknown --backend", Backend.AUTO),
+        user=arguments.user,
+        pidfile=Path(arguments.pidfile).absolute() if arguments.pidfile else None,
+        debug=debug,
+    )
+
+
+def _directory(text: str) -> Path:
+    if text.endswith("[]"):
+        raise ConfigurationError(
+            f'VDESWITCH "{text}" asks for point-to-point mode, which this version has not',
+            next_step="Leave the [] out: the daemon is a switch itself, and several guests can plug in",
+        )
+    return Path(os.path.realpath(text))
+
+
+def _mode_bits(text: str | None) -> int:
+    if text is None:
+        return SwitchConfig.mode
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise ConfigurationError(
+            f'--vde-mode "{text}" is not an octal mode from 0 to 0777', next_step="Try 0770"
+        )
+    if mode & 0o700 != 0o700:
+        raise ConfigurationError(
+            f'--vde-mode "{text}" locks out the daemon itself', next_step="Start it with 07"
+        )
+    return mode
+
+
+def _uplink(arguments: argparse.Namespace, warn: Callable[[str], None]) -> UplinkConfig:
+    mode = _choice(Mode, arguments.vmnet_mode, "Unknown vmnet mode", Mode.SHARED)
+    isolated = arguments.backend == Backend.NONE.value
+    interface_id = _uuid("--vmnet-interface-id", arguments.vmnet_interface_id)
+    identifier = _uuid("--vmnet-network-identifier", arguments.vmnet_network_identifier)
+    if mode is Mode.BRIDGED and arguments.vmnet_interface is None and not isolated:
+        raise ConfigurationError('vmnet mode "bridged" requires --vmnet-interface to be specified')
+    if mode is not Mode.BRIDGED and arguments.vmnet_interface is not None:
+        warn("--vmnet-interface=INTERFACE has no effect without --vmnet-mode=bridged")
+    ipv4 = _ipv4(arguments, mode)
+    if ipv4 is None and mode is not Mode.BRIDGED and not isolated:
+        warn("--vmnet-gateway=IP should be explicitly specified to avoid conflicting with other applications")
+    if identifier is not None:
+        if mode is not Mode.HOST:
+            raise ConfigurationError("--vmnet-network-identifier=UUID requires --vmnet-mode=host")
+        warn("--vmnet-network-identifier=UUID turns DHCP off; it joins no other network on this system")
+    nat66_prefix = _prefix(arguments.vmnet_nat66_prefix)
+    reservations = _reservations(arguments.reserve)
+    if mode is Mode.BRIDGED:
+        for given, option in ((nat66_prefix, "--vmnet-nat66-prefix"), (reservations, "--reserve")):
+            if given:
+                raise ConfigurationError(
+                    f'vmnet mode "bridged" conflicts with {option}',
+                    next_step="On a bridged network addresses come from its own router",
+                )
+    if isolated and (ipv4 or nat66_prefix or reservations or arguments.vmnet_mode):
+        warn("--backend=none is a switch without a host: --vmnet-* and --reserve have no effect")
+    if mode is Mode.BRIDGED and arguments.vmnet_disable_dhcp:
+        warn("--vmnet-disable-dhcp has no effect with --vmnet-mode=bridged, which has no DHCP server of ours")
+    return UplinkConfig(
+        mode=mode,
+        interface=arguments.vmnet_interface if mode is Mode.BRIDGED else None,
+        ipv4=ipv4,
+        interface_id=interface_id,
+        nat66_prefix=nat66_prefix,
+        dhcp=not arguments.vmnet_disable_dhcp and identifier is None,
+        reservations=reservations,
+    )
+
+
+def _ipv4(arguments: argparse.Namespace, mode: Mode) -> Ipv4Plan | None:
+    if arguments.vmnet_gateway is None:
+        if arguments.vmnet_dhcp_end is not None:
+            raise ConfigurationError("--vmnet-dhcp-end=IP requires --vmnet-gateway=IP")
+        if arguments.vmnet_mask is not None:
+            raise ConfigurationError("--vmnet-mask=MASK requires --vmnet-gateway=IP")
+        return None
+    if mode is Mode.BRIDGED:
+        raise ConfigurationError('vmnet mode "bridged" conflicts with --vmnet-gateway')
+    gateway = _ipv4_address("--vmnet-gateway", arguments.vmnet_gateway)
+    end = None
+    if arguments.vmnet_dhcp_end is not None:
+        end = _ipv4_address("--vmnet-dhcp-end", arguments.vmnet_dhcp_end)
+    try:
+        return Ipv4Plan.build(gateway, arguments.vmnet_mask or _DEFAULT_MASK, end)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _ipv4_address(option: str, text: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        raise ConfigurationError(f'invalid address "{text}" was specified for {option}') from None
+
+
+def _prefix(text: str | None) -> IPv6Network | None:
+    if text is None:
+        return None
+    bare, slash, length = text.partition("/")
+    try:
+        address = IPv6Address(bare)
+    except ValueError:
+        raise ConfigurationError(
+            f'invalid prefix "{text}" was specified for --vmnet-nat66-prefix',
+            next_step="Write it like fd12:3456:789a::",
+        ) from None
+    if slash and length != "64":
+        raise ConfigurationError(f'--vmnet-nat66-prefix "{text}" must be a /64, which is also the default')
+    if address not in _ULA:
+        raise ConfigurationError(
+            f'--vmnet-nat66-prefix "{text}" is not a ULA (fd00::/8)', next_step="Write it like fd12:3456:789a::"
+        )
+    if int(address) & ((1 << 64) - 1):
+        raise ConfigurationError(f'--vmnet-nat66-prefix "{text}" has bits set beyond the first 64')
+    return IPv6Network((address, 64))
+
+
+def _reservations(texts: Sequence[str]) -> tuple[Reservation, ...]:
+    found = []
+    for text in texts:
+        try:
+            found.append(Reservation.parse(text))
+        except ValueError as error:
+            raise ConfigurationError(f"--reserve: {error}") from None
+    return tuple(found)
+
+
+def _uuid(option: str, text: str | None) -> UUID | None:
+    if text is None:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ConfigurationError(f'Failed to parse UUID "{text}" of {option}') from None
+
+
+def _choice(kind: type[_Choice], text: str | None, what: str, default: _Choice) -> _Choice:
+    if text is None:
+        return default
+    try:
+        return kind(text)
+    except ValueError:
+        names = ", ".join(member.value for member in kind)
+        raise ConfigurationError(f'{what} "{text}"', next_step=f"Choose one of: {names}") from None

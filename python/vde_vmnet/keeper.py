@@ -1,0 +1,236 @@
+"""The keeper: the process that stays root so that what was done with privilege can be undone.
+
+It is small on purpose: standard library, no frame, no file or socket that a guest or client can write. It
+waits for three things: the worker's requests on a socket pair, the end of the worker (or of a service it
+watches), and signals. However the worker ends, the keeper undoes and exits with the worker's status; when the
+keeper dies, the worker sees the socket pair end and ends too.
+
+Requests are one JSON object a line. The worker has dropped its privilege and parses what guests write, so
+each request is checked as if a stranger had sent it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from vde_vmnet.addresses import MacAddress
+from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
+
+__all__ = ["STOP_SIGNALS", "Keeper", "KeeperChannel", "Stopped", "stop_raises"]
+
+_log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: A worker that was told to stop and does not is killed after this time, in seconds; it normally takes
+#: milliseconds, and launchd and systemd kill us after 20 and 90.
+_STOP_SECONDS = 5.0
+_MAX_REQUEST = 4096
+
+
+class Stopped(BaseException):
+    """A stop signal came while the network was being opened. Not an error: undo and leave with status 0."""
+
+
+@contextmanager
+def stop_raises() -> Iterator[None]:
+    """Within the block the stop signals raise Stopped, so that a half-opened network is undone."""
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(signal.Signals(number).name)
+
+    former = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in former.items():
+            signal.signal(number, old)
+
+
+class Keeper:
+    """Wait for the worker to end, serve its few requests, and return its exit status."""
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        worker: int,
+        *,
+        on_ready: Callable[[], None],
+        open_guest_mac: Callable[[str], tuple[int, str]],
+    ) -> None:
+        """``channel``: our end of the pair. ``worker``: its pid. ``open_guest_mac``: a descriptor and its
+        name for one more guest MAC; may raise VdeVmnetError."""
+        self._channel = channel
+        self._worker = worker
+        self._on_ready = on_ready
+        self._open_guest_mac = open_guest_mac
+        self._stopping = False
+        self._buffer = b""
+        self._status: int | None = None
+        self._failure: VdeVmnetError | None = None
+
+    def run(self) -> int:
+        """Blocks until the worker has ended. Raises UplinkError or InternalError when that was no clean end."""
+        waker, wakened = socket.socketpair()
+        for end in (waker, wakened):
+            end.setblocking(False)
+        former_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        former = {number: signal.signal(number, self._on_signal) for number in (*STOP_SIGNALS, signal.SIGCHLD)}
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(wakened, selectors.EVENT_READ)
+                selector.register(self._channel, selectors.EVENT_READ)
+                self._reap()  # it may have ended before the handler was there
+                while self._status is None:
+                    ready = selector.select(_STOP_SECONDS if self._stopping else None)
+                    if not ready and self._stopping:
+                        _log.error("The worker did not stop within %g s; killing it", _STOP_SECONDS)
+                        os.kill(self._worker, signal.SIGKILL)
+                    for key, _ in ready:
+                        if key.fileobj is wakened:
+                            with suppress(BlockingIOError):
+                                wakened.recv(4096)
+                            self._reap()
+                        elif not self._read_requests():
+                            selector.unregister(self._channel)
+        finally:
+            signal.set_wakeup_fd(former_fd)
+            # Undoing must not be cut short by an impatient second Ctrl-C: the caller restores what it wants.
+            for number in former:
+                signal.signal(number, signal.SIG_IGN if number in STOP_SIGNALS else signal.SIG_DFL)
+            for end in (waker, wakened):
+                end.close()
+        if self._failure is not None:
+            raise self._failure
+        return self._status
+
+    # -- signals and children -------------------------------------------------------------------------
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGCHLD:
+            self._stop_worker()
+
+    def _stop_worker(self) -> None:
+        self._stopping = True
+        if self._status is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._worker, signal.SIGTERM)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                # Look first: a zombie still has its name, which the message below needs.
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            name = _process_name(ended.si_pid)
+            _, status = os.waitpid(ended.si_pid, 0)
+            if ended.si_pid == self._worker:
+                self._worker_ended(os.waitstatus_to_exitcode(status))
+            elif not self._stopping:
+                self._failure = UplinkError(
+                    f"{name} (pid {ended.si_pid}), which the network needs, ended"
+                    f" {_how(os.waitstatus_to_exitcode(status))}",
+                    next_step="Start the daemon again; DEBUG=1 shows what the service said",
+                )
+                self._stop_worker()
+
+    def _worker_ended(self, code: int) -> None:
+        self._status = code
+        if code < 0:
+            self._failure = InternalError(
+                f"The worker was ended by {signal.Signals(-code).name}; the network has been taken down",
+                next_step="Start the daemon again; if nobody killed it, please report this with DEBUG=1 output",
+            )
+
+    # -- requests -------------------------------------------------------------------------------------
+
+    def _read_requests(self) -> bool:
+        """False at the end of the channel."""
+        try:
+            data = self._channel.recv(_MAX_REQUEST)
+        except ConnectionError:
+            return False
+        if not data:
+            return False
+        self._buffer += data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        if len(self._buffer) > _MAX_REQUEST:
+            _log.error("The worker sent a request without end; it is being stopped")
+            self._stop_worker()
+            return False
+        for line in lines:
+            self._answer(line)
+        return True
+
+    def _answer(self, line: bytes) -> None:
+        try:
+            request = json.loads(line)
+            if request == {"do": "ready"}:
+                self._on_ready()
+                reply, descriptors = {"ok": "ready"}, []
+            elif (
+                isinstance(request, dict)
+                and set(request) == {"do", "mac"}
+                and request["do"] == "open_guest_mac"
+            ):
+                fd, name = self._open_guest_mac(str(MacAddress.parse(str(request["mac"]))))
+                reply, descriptors = {"ok": name}, [fd]
+            else:
+                reply, descriptors = {"error": "unknown request"}, []
+        except (ValueError, VdeVmnetError) as error:
+            reply, descriptors = {"error": str(error)}, []
+        with suppress(ConnectionError):
+            socket.send_fds(self._channel, [json.dumps(reply).encode() + b"\n"], descriptors)
+        for fd in descriptors:
+            os.close(fd)
+
+
+class KeeperChannel:
+    """The worker's end: one request at a time, each answered within the time an `ip link add` takes."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.socket = channel
+
+    def ready(self) -> None:
+        """Tell that guests can plug in now. Raises UplinkError when the keeper refuses (pidfile taken)."""
+        self._ask({"do": "ready"})
+
+    def open_guest_mac(self, mac: str) -> tuple[int, str]:
+        """A descriptor for one more guest MAC, and its name. Raises UplinkError with the keeper's reason."""
+        reply, descriptors = self._ask({"do": "open_guest_mac", "mac": mac})
+        if not descriptors:
+            raise UplinkError("The keeper sent no descriptor")
+        os.set_blocking(descriptors[0], False)
+        return descriptors[0], reply
+
+    def _ask(self, request: dict[str, str]) -> tuple[str, list[int]]:
+        self.socket.sendall(json.dumps(request).encode() + b"\n")
+        data, descriptors, _, _ = socket.recv_fds(self.socket, _MAX_REQUEST, 1)
+        if not data:
+            raise UplinkError("The keeper is gone")
+        reply = json.loads(data)
+        if "error" in reply:
+            raise UplinkError(reply["error"])
+        return str(reply["ok"]), descriptors
+
+
+def _process_name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "A service"
+
+
+def _how(code: int) -> str:
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"

@@ -1,0 +1,44 @@
+"""The Port contract: a listener accepts clients and turns each into one endpoint of the engine.
+
+A listener never sees a frame. It owns the client's control side (its connection, its socket file) for as
+long as the client is plugged in, and the engine owns the data descriptor.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+__all__ = ["UPLINK_PORT", "Listener", "Switch"]
+
+#: The uplink's place on the switch. VDE clients may name ports from 1 upwards and, as the management port,
+#: 0, so the uplink stands where none of them can ask to be.
+UPLINK_PORT = 65535
+
+
+class Switch(Protocol):
+    """The part of ``_engine.Engine`` that listeners use; see its stub."""
+
+    def attach(
+        self,
+        *,
+        port: int,
+        kind: Literal["dgram", "tap"],
+        fd: int,
+        name: str,
+        receive_only: bool = False,
+    ) -> int: ...
+
+    def detach(self, *, endpoint: int) -> None: ...
+
+
+class Listener(Protocol):
+    """One place where clients plug in. Lives in the worker, on its event loop."""
+
+    def start(self) -> None:
+        """Begin to accept clients. Raises OSError."""
+
+    def endpoint_down(self, endpoint: int, reason: str) -> bool:
+        """The engine gave an endpoint up. True when it was one of this listener's, which then unplugs it."""
+
+    async def stop(self) -> None:
+        """Accept no more, unplug everyone, remove what was made."""

@@ -1,0 +1,282 @@
+"""Serve a VDE switch directory: QEMU's ``-netdev vde``, vde_plug, and everything on libvdeplug plug in here.
+
+One task a client: read its request, make and connect the data socket, hand it to the engine, answer, then
+wait for the control connection to end, which is how a VDE client unplugs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import stat
+import struct
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vde_vmnet._engine import EngineError
+from vde_vmnet.errors import PeerError
+from vde_vmnet.ports.base import Switch
+from vde_vmnet.sockets import SwitchDirectory
+from vde_vmnet.wire import vde
+
+__all__ = ["MAX_PORT", "VdeSwitchListener"]
+
+_log = logging.getLogger(__name__)
+
+#: Highest port a client may ask for. The reference has 32 by default; 65535 must stay refused, since people
+#: write ``port=65535`` for point-to-point mode and would all end up on one port.
+MAX_PORT = 4095
+#: A client sends its request right after it connects. The reference waits for ever; a client that says
+#: nothing would then hold a descriptor for ever.
+_HANDSHAKE_SECONDS = 10.0
+#: A batch of QEMU's largest frames in each direction; the kernel's default holds 93 full frames.
+_SOCKET_BUFFER = 1 << 20
+#: Out of descriptors: look again after this time, for the case that no client of ours frees one.
+_ACCEPT_RETRY_SECONDS = 1.0
+# struct ucred of SO_PEERCRED: pid, uid, gid
+_UCRED = struct.Struct("=iII")
+
+
+@dataclass
+class _Plug:
+    """One plugged-in client."""
+
+    port: int
+    endpoint: int
+    socket_path: Path
+    label: str
+
+
+class VdeSwitchListener:
+    """Listener for one switch directory. See ``ports.base.Listener``."""
+
+    def __init__(self, directory: SwitchDirectory, switch: Switch) -> None:
+        self._directory = directory
+        self._switch = switch
+        self._control: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._plugs: dict[int, tuple[_Plug, asyncio.Task[None]]] = {}
+        #: By port: the uid that owns it and how many endpoints it has.
+        self._ports: dict[int, tuple[int, int]] = {}
+
+    # -- accepting ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to accept clients. Raises OSError."""
+        self._control = self._directory.listen()
+        self._accept_again()
+
+    def _accept_again(self) -> None:
+        if self._control is not None:
+            asyncio.get_running_loop().add_reader(self._control, self._accept)
+
+    def _accept(self) -> None:
+        assert self._control is not None  # noqa: S101 - the reader is removed before it is cleared
+        try:
+            connection, _ = self._control.accept()
+        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            return
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                raise
+            # The listener stays readable, so without this pause the loop would spin until one is free.
+            _log.warning(
+                "No descriptor for one more client (%s); those plugged in go on", os.strerror(error.errno)
+            )
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._control)
+            loop.call_later(_ACCEPT_RETRY_SECONDS, self._accept_again)
+            return
+        connection.setblocking(False)
+        task = asyncio.ensure_future(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- one client -----------------------------------------------------------------------------------
+
+    async def _serve(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        plug: _Plug | None = None
+        try:
+            peer_pid, peer_uid = _peer(connection)
+            async with asyncio.timeout(_HANDSHAKE_SECONDS):
+                data = await loop.sock_recv(connection, vde.MAX_REQUEST + 1)
+            if not data:
+                _log.debug("Client pid %d connected and left without a word", peer_pid)
+                return
+            plug = self._plug_in(vde.parse_request(data), peer_pid, peer_uid, connection)
+            # Anything after the handshake, be it the end or a byte, means that the client is done.
+            if await loop.sock_recv(connection, 1):
+                _log.warning("%s sent a second request on its control connection; unplugged", plug.label)
+        except PeerError as error:
+            _log.warning("Client refused: %s", error)
+        except TimeoutError:
+            _log.warning("Client refused: it sent no request for %g s", _HANDSHAKE_SECONDS)
+        except ConnectionError as error:
+            _log.debug("Client's control connection: %s", error)
+        except (OSError, EngineError) as error:
+            # Ours, not the client's: no descriptors, no space in the directory's file system, engine ended.
+            _log.error("Client could not be plugged in: %s", error)
+        finally:
+            connection.close()
+            if plug is not None:
+                self._unplug(plug)
+
+    def _plug_in(
+        self, request: vde.PlugRequest, peer_pid: int, peer_uid: int, connection: socket.socket
+    ) -> _Plug:
+        """Everything between request and reply, without waiting. Raises PeerError, with nothing left."""
+        _check_client_socket(request.path, peer_uid)
+        port = self._allocate(request, peer_uid)
+        try:
+            return self._plug_into(port, request, peer_pid, connection)
+        except BaseException:
+            self._release(port)
+            raise
+
+    def _plug_into(
+        self, port: int, request: vde.PlugRequest, peer_pid: int, connection: socket.socket
+    ) -> _Plug:
+        label = f"port {port} ({request.description or f'pid {peer_pid}'})"
+        data = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        data.setblocking(False)
+        path = self._directory.path / f"{port:03d}.{data.fileno()}"
+        try:
+            data.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+            data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+            # Before the reply: vdeplug4 unlinks its path as soon as it has it.
+            try:
+                data.connect(request.path)
+            except OSError as error:
+                raise _cannot_reach(request, error) from None
+            with suppress(FileNotFoundError):
+                path.unlink()
+            data.bind(os.fspath(path))
+            self._directory.hand_out(path)
+            endpoint = self._switch.attach(port=port, kind="dgram", fd=data.fileno(), name=label)
+        except BaseException:
+            data.close()
+            with suppress(OSError):
+                path.unlink()
+            raise
+        data.detach()  # the engine's from here on
+        plug = _Plug(port, endpoint, path, label)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - only called from _serve
+        self._plugs[endpoint] = (plug, task)
+        try:
+            sent = connection.send(vde.encode_reply(os.fsencode(path)))
+        except OSError:
+            sent = 0  # it left meanwhile; the end of the connection says so once more
+        _log.info("%s plugged in", label) if sent else _log.debug("%s left before the reply", label)
+        return plug
+
+    def _unplug(self, plug: _Plug) -> None:
+        if self._plugs.pop(plug.endpoint, None) is None:
+            return
+        # File first: the descriptor's number, which is in its name, is free for the next client after it.
+        with suppress(OSError):
+            plug.socket_path.unlink()
+        self._switch.detach(endpoint=plug.endpoint)
+        self._release(plug.port)
+        _log.info("%s unplugged", plug.label)
+
+    # -- ports ----------------------------------------------------------------------------------------
+
+    def _allocate(self, request: vde.PlugRequest, uid: int) -> int:
+        if request.port0:
+            port = 0
+        elif request.port is not None:
+            port = request.port
+        else:
+            port = 1
+            while port in self._ports:
+                port += 1
+        if port > MAX_PORT:
+            hint = (
+                "; port=65535 means point-to-point mode, which a switch directory has not"
+                if port == 65535
+                else ""
+            )
+            raise PeerError(f'Port {port} asked for by "{request.description}" is above {MAX_PORT}{hint}')
+        owner, endpoints = self._ports.get(port, (uid, 0))
+        if owner != uid:
+            raise PeerError(f"Port {port} is in use by user id {owner}; user id {uid} may not join it")
+        self._ports[port] = (owner, endpoints + 1)
+        return port
+
+    def _release(self, port: int) -> None:
+        owner, endpoints = self._ports.pop(port)
+        if endpoints > 1:
+            self._ports[port] = (owner, endpoints - 1)
+
+    # -- the engine's word, and the end ---------------------------------------------------------------
+
+    def endpoint_down(self, endpoint: int, reason: str) -> bool:
+        """See ``ports.base.Listener``: the client's task ends, which unplugs it."""
+        entry = self._plugs.get(endpoint)
+        if entry is None:
+            return False
+        plug, task = entry
+        _log.warning("%s lost: %s", plug.label, reason)
+        task.cancel()
+        return True
+
+    def label(self, endpoint: int) -> str | None:
+        """What an endpoint is called in the log, or None when it is not of this listener."""
+        entry = self._plugs.get(endpoint)
+        return entry[0].label if entry else None
+
+    async def stop(self) -> None:
+        """See ``ports.base.Listener``."""
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control = None
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._directory.close()
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """Process and user id of the other end (pid 0 where the system does not tell)."""
+    if sys.platform == "linux":
+        pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return pid, uid
+    # <sys/ucred.h> LOCAL_PEERCRED (level 0): u_int cr_version; uid_t cr_uid; ...
+    return 0, struct.unpack_from("=II", connection.getsockopt(0, 1, 76))[1]
+
+
+def _check_client_socket(path: bytes, uid: int) -> None:
+    """Refuse a path that is not the client's own socket: frames for it must not go to somebody else's."""
+    if path.startswith(b"\0"):
+        return
+    shown = os.fsdecode(path)
+    if not path.startswith(b"/"):
+        raise PeerError(f'Client socket "{shown}" is not an absolute path')
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise PeerError(f'Client socket "{shown}": {os.strerror(error.errno or 0)}') from None
+    if not stat.S_ISSOCK(status.st_mode):
+        raise PeerError(f'Client socket "{shown}" is not a socket')
+    if uid not in (0, status.st_uid):
+        raise PeerError(
+            f'Client socket "{shown}" belongs to user id {status.st_uid}, not to the client ({uid})'
+        )
+
+
+def _cannot_reach(request: vde.PlugRequest, error: OSError) -> PeerError:
+    shown = os.fsdecode(request.path).replace("\0", "@")
+    if error.errno == errno.EACCES:
+        return PeerError(
+            f'Client socket "{shown}" of "{request.description}" may not be written by the daemon\'s user',
+            next_step="Give the client mode=0770 and the switch's group, or serve as its user with --user",
+        )
+    return PeerError(f'Client socket "{shown}" of "{request.description}": {os.strerror(error.errno or 0)}')

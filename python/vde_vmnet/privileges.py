@@ -1,0 +1,152 @@
+"""Who we are, what we still need, and when it is given up: every stage of the daemon's privilege in one file.
+
+1. parse and validate, as the caller: no privilege is used (``cli``, ``config``);
+2. open what needs privilege: the uplink and the switch directory (``daemon.open_network``);
+3. ``drop``: from here on the process is the service user, has no capability, no supplementary group but the
+   socket group, and ``no_new_privs``;
+4. serve. Nothing that a guest or client can write is read before stage 3.
+
+Undoing needs privilege again, so stages 3 and 4 happen in a forked worker, and the process that was started
+stays behind as the keeper (``keeper.py``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import os
+import pwd
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vde_vmnet.errors import ConfigurationError, InternalError, PrivilegeError
+
+__all__ = ["Identity", "drop", "invoking_identity", "service_identity", "socket_group"]
+
+#: The original's default. Exists on macOS and Debian; elsewhere the service user's own group is used.
+DEFAULT_SOCKET_GROUP = "staff"
+
+# <linux/prctl.h>
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+# <linux/capability.h>
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A user to be."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def invoking_identity() -> Identity:
+    """The user this process runs as now; works for a uid without an account too."""
+    uid = os.geteuid()
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return Identity(str(uid), uid, os.getegid())
+    return Identity(entry.pw_name, uid, os.getegid())
+
+
+def service_identity(user: str | None, environment: Mapping[str, str]) -> Identity:
+    """The user to serve as: ``--user``, else who called sudo, else ``nobody``; unprivileged callers stay.
+
+    ``environment`` is ``os.environ``; only ``SUDO_UID`` is read, and only as root.
+    Raises ConfigurationError (no such user, or root itself), PrivilegeError (``--user`` without root).
+    """
+    me = invoking_identity()
+    if me.uid != 0:
+        if user is not None and _user(user).uid != me.uid:
+            raise PrivilegeError(
+                f'--user "{user}" needs root, and this is user "{me.name}"',
+                next_step="Run the daemon with sudo, or leave --user out",
+            )
+        return me
+    if user is not None:
+        chosen = _user(user)
+        if chosen.uid == 0:
+            raise ConfigurationError(
+                f'--user "{user}" is root, which would serve guests with full privilege',
+                next_step="Name an ordinary user, or leave --user out to serve as the invoking user or nobody",
+            )
+        return chosen
+    sudo_uid = environment.get("SUDO_UID", "")
+    if sudo_uid.isdecimal() and int(sudo_uid) != 0:
+        try:
+            entry = pwd.getpwuid(int(sudo_uid))
+        except KeyError:
+            return _user("nobody")
+        return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return _user("nobody")
+
+
+def _user(name: str) -> Identity:
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigurationError(
+            f'--user "{name}" does not exist on this machine', next_step="See `getent passwd` for those that do"
+        ) from None
+    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def socket_group(group: str | None, identity: Identity) -> int:
+    """The numeric group that may plug in.
+
+    Raises ConfigurationError for an unknown ``--vde-group``, PrivilegeError for one the caller is not in.
+    """
+    name = group if group is not None else DEFAULT_SOCKET_GROUP
+    try:
+        gid = int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        if group is None:
+            return identity.gid
+        raise ConfigurationError(
+            f'--vde-group "{group}" does not exist on this machine',
+            next_step="See `getent group` for those that do",
+        ) from None
+    if os.geteuid() == 0 or gid == identity.gid or gid in os.getgroups():
+        return gid
+    if group is None:
+        return identity.gid
+    raise PrivilegeError(
+        f'--vde-group "{group}": user "{identity.name}" is not a member and so cannot give it access',
+        next_step="Choose one of your own groups (see `id`), or run the daemon with sudo",
+    )
+
+
+def drop(identity: Identity, socket_gid: int) -> None:
+    """Become ``identity`` for good. Raises InternalError when anything of the old privilege is left."""
+    if os.geteuid() == 0:
+        os.setgroups([socket_gid])
+        # As root these set the real, effective and saved ids alike.
+        os.setgid(identity.gid)
+        os.setuid(identity.uid)
+    if sys.platform == "linux":
+        _drop_linux()
+    if os.geteuid() == 0 or os.getuid() == 0:
+        raise InternalError("Privileges were not dropped: the process still runs as root")
+
+
+def _drop_linux() -> None:
+    """No capability (a non-root caller may have held some), and none to be gained by running a program."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_LINUX_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    libc.capset(header, nothing)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise InternalError(f"no_new_privs was refused: {os.strerror(ctypes.get_errno())}")
+    status = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line
+    )
+    held = {key: status[key] for key in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(status[key], 16)}
+    if held or status["NoNewPrivs"] != "1":
+        raise InternalError(f"Privileges were not dropped: {held}, NoNewPrivs {status['NoNewPrivs']}")

@@ -1,0 +1,201 @@
+"""The worker: one event loop that connects listeners, engine and uplink, and ends when it is told to.
+
+It runs as the service user. Everything guests and clients can write arrives here or in the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+
+from vde_vmnet._engine import Engine, Event
+from vde_vmnet.config.model import SwitchConfig
+from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
+from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel
+from vde_vmnet.ports.base import UPLINK_PORT
+from vde_vmnet.ports.vde_switch import VdeSwitchListener
+from vde_vmnet.sockets import SwitchDirectory
+from vde_vmnet.uplinks.base import OpenedUplink
+from vde_vmnet.uplinks.linux.dnsmasq import lease_event
+
+__all__ = ["serve"]
+
+_log = logging.getLogger(__name__)
+
+#: Leases remembered so that a renewal is not news; more guests than a /22 holds are logged twice.
+_KNOWN_LEASES = 1024
+#: A service line longer than this is cut; dnsmasq's are under 200 bytes.
+_SERVICE_LINE = 4096
+
+
+def serve(
+    switch: SwitchConfig,
+    directory: SwitchDirectory,
+    opened: OpenedUplink,
+    keeper: KeeperChannel | None,
+    ready: Callable[[], None],
+) -> None:
+    """Serve until a stop signal or until the keeper is gone. ``ready`` is called when guests can plug in.
+
+    Raises UplinkError when the uplink is lost, InternalError when the engine fails.
+    """
+    _raise_descriptor_limit()
+    asyncio.run(_Worker(switch, directory, opened, keeper).run(ready))
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Worker:
+    def __init__(
+        self,
+        switch: SwitchConfig,
+        directory: SwitchDirectory,
+        opened: OpenedUplink,
+        keeper: KeeperChannel | None,
+    ) -> None:
+        self._switch_config = switch
+        self._opened = opened
+        self._keeper = keeper
+        self._engine = Engine()
+        self._listener = VdeSwitchListener(directory, self._engine)
+        self._uplink_endpoint = -1
+        self._guest_macs: set[str] = set()
+        self._leases: OrderedDict[str, str] = OrderedDict()
+        self._service_buffer = b""
+        self._ended: asyncio.Future[None]
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._stop, f"{signal.Signals(number).name} received")
+        loop.add_reader(self._engine.event_fd, self._on_engine_events)
+        if self._keeper is not None:
+            # It speaks only when spoken to, so this is the end of the channel: nobody is left to undo for us.
+            loop.add_reader(self._keeper.socket, self._stop, "the keeper is gone")
+        if self._opened.service_log_fd is not None:
+            os.set_blocking(self._opened.service_log_fd, False)
+            loop.add_reader(self._opened.service_log_fd, self._on_service_log)
+        try:
+            if self._opened.endpoint is not None:
+                endpoint = self._opened.endpoint
+                self._uplink_endpoint = self._engine.attach(
+                    port=UPLINK_PORT, kind=endpoint.kind.value, fd=endpoint.fd, name=endpoint.name
+                )
+            self._listener.start()
+            self._report()
+            self._ask_keeper(ready)
+            await self._ended
+        finally:
+            await self._listener.stop()
+            loop.remove_reader(self._engine.event_fd)
+            self._engine.close()
+
+    def _report(self) -> None:
+        for key, value in self._opened.facts:
+            _log.info("* %s: %s", key, value)
+        directory = self._switch_config.directory
+        _log.info(
+            "Plug a guest in with: -netdev vde,id=net0,sock=%s"
+            " -device virtio-net-pci,netdev=net0,mac=52:54:00:XX:XX:XX (a different mac for each guest)",
+            directory,
+        )
+
+    def _stop(self, why: str) -> None:
+        if not self._ended.done():
+            _log.info("Stopping: %s", why)
+            self._ended.set_result(None)
+
+    def _fail(self, error: VdeVmnetError) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    # -- the engine -----------------------------------------------------------------------------------
+
+    def _on_engine_events(self) -> None:
+        for event in self._engine.take_events():
+            if event["kind"] == "first_mac":
+                self._on_first_mac(event)
+            elif event["kind"] == "engine_failed":
+                self._fail(
+                    InternalError(f"The engine failed: {event['reason']}", next_step="Please report this")
+                )
+            elif event["endpoint"] == self._uplink_endpoint:
+                self._fail(
+                    UplinkError(
+                        f"The uplink is gone: {event['reason']}",
+                        next_step="Somebody removed its interface; start the daemon again",
+                    )
+                )
+            elif not self._listener.endpoint_down(event["endpoint"], event["reason"]):
+                _log.debug("Endpoint %d is gone: %s", event["endpoint"], event["reason"])
+
+    def _on_first_mac(self, event: Event) -> None:
+        if event["port"] == UPLINK_PORT:
+            return
+        _log.info("%s has MAC address %s", self._listener.label(event["endpoint"]) or "A guest", event["mac"])
+        if not self._opened.per_guest_mac or self._keeper is None or event["mac"] in self._guest_macs:
+            return
+        self._guest_macs.add(event["mac"])
+        self._ask_keeper(lambda: self._open_guest_mac(event["mac"]))
+
+    def _open_guest_mac(self, mac: str) -> None:
+        assert self._keeper is not None  # noqa: S101 - the caller looked
+        try:
+            fd, name = self._keeper.open_guest_mac(mac)
+        except UplinkError as error:
+            _log.error("Guest %s will not hear the network: %s", mac, error)
+            return
+        self._engine.attach(port=UPLINK_PORT, kind="tap", fd=fd, name=name, receive_only=True)
+
+    def _ask_keeper(self, ask: Callable[[], None]) -> None:
+        """Run one request while nobody else reads the channel. Blocks for milliseconds; frames flow on."""
+        loop = asyncio.get_running_loop()
+        if self._keeper is None:
+            ask()
+            return
+        loop.remove_reader(self._keeper.socket)
+        try:
+            ask()
+        finally:
+            loop.add_reader(self._keeper.socket, self._stop, "the keeper is gone")
+
+    # -- the services beside us -----------------------------------------------------------------------
+
+    def _on_service_log(self) -> None:
+        """Read what dnsmasq says. Guests choose part of it (host names), so it is data, never format."""
+        fd = self._opened.service_log_fd
+        assert fd is not None  # noqa: S101 - the reader exists only with it
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            asyncio.get_running_loop().remove_reader(fd)
+            return
+        *lines, self._service_buffer = (self._service_buffer + data).split(b"\n")
+        self._service_buffer = self._service_buffer[-_SERVICE_LINE:]
+        for raw in lines:
+            line = raw[:_SERVICE_LINE].decode("utf-8", "replace")
+            _log.debug("%s", line)
+            lease = lease_event(line)
+            if lease is not None and self._is_news(lease.mac, f"{lease.kind} {lease.address}"):
+                _log.info("Lease: %s %s %s %s", lease.kind, lease.address, lease.mac, lease.name or "-")
+
+    def _is_news(self, mac: str, what: str) -> bool:
+        known = self._leases.pop(mac, None)
+        self._leases[mac] = what
+        if len(self._leases) > _KNOWN_LEASES:
+            self._leases.popitem(last=False)
+        return known != what
