@@ -1,0 +1,126 @@
+"""The Linux uplink: TAP, routing, nftables and dnsmasq, one recipe per mode, in order.
+
+Each step records how to undo it before it is taken; nothing here undoes anything. What the host had before
+is left as it is: names of ours carry the network's id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from vde_vmnet.addresses import Ipv4Plan
+from vde_vmnet.config.model import Mode, UplinkConfig
+from vde_vmnet.errors import PrivilegeError, UnavailableError, UplinkError
+from vde_vmnet.recovery import STATE_DIRECTORY, UndoRecord
+from vde_vmnet.uplinks.base import EndpointKind, OpenedEndpoint, OpenedUplink
+from vde_vmnet.uplinks.linux import children, dnsmasq, link, nft, programs, subnets, sysctl
+
+__all__ = ["LinuxUplink"]
+
+
+class LinuxUplink:
+    """The kernel of this host as the way out. One per network."""
+
+    name = "linux"
+
+    def __init__(self, config: UplinkConfig, network_id: str) -> None:
+        self._config = config
+        self._network_id = network_id
+        self._device = link.tap_name(network_id)
+
+    def unavailable_reason(self) -> str | None:
+        """Why this uplink cannot be used here and now by this caller, as one sentence, or None."""
+        if sys.platform != "linux":
+            return "The linux uplink needs Linux"
+        if not link.TUN_DEVICE.exists():
+            return f"{link.TUN_DEVICE} does not exist"
+        if not children.effective_capabilities() >> children.CAP_NET_ADMIN & 1:
+            return "The linux uplink needs root (CAP_NET_ADMIN)"
+        return programs.missing_reason(self._programs())
+
+    def open(self, undo: UndoRecord) -> OpenedUplink:
+        """Make the network on this host. Blocks for some tens of milliseconds.
+
+        Raises ConflictError (the subnet or a port is taken), ConfigurationError (the interface does not
+        exist, a reservation does not fit), UnavailableError, PrivilegeError, UplinkError.
+        """
+        self._check_available()
+        return self._open_routed(undo)
+
+    def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:  # noqa: ARG002
+        """See Uplink."""
+        raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
+
+    def _programs(self) -> list[str]:
+        return ["ip"] if self._config.mode is Mode.BRIDGED else ["ip", "nft", "dnsmasq"]
+
+    def _check_available(self) -> None:
+        if sys.platform != "linux" or not link.TUN_DEVICE.exists():
+            raise UnavailableError(self.unavailable_reason() or "", next_step="modprobe tun may help")
+        if not children.effective_capabilities() >> children.CAP_NET_ADMIN & 1:
+            raise PrivilegeError(
+                "The linux uplink needs root (CAP_NET_ADMIN)",
+                next_step="Run with sudo, or use --backend=none for an isolated switch",
+            )
+        missing = [name for name in self._programs() if programs.find(name) is None]
+        if missing:
+            raise UnavailableError(
+                programs.missing_reason(missing) or "", next_step=programs.install_hint(missing)
+            )
+
+    def _open_routed(self, undo: UndoRecord) -> OpenedUplink:
+        """Shared and host mode: the host is the segment's gateway, or its only neighbour."""
+        config, device = self._config, self._device
+        shared = config.mode is Mode.SHARED
+        link.remove_leftover(device)
+        plan = self._plan()
+        prefix = config.nat66_prefix
+        rules = nft.Filter(nft.table_name(self._network_id), device, plan.network, prefix, nat=shared)
+        nft.load(rules, undo)
+        if shared:
+            sysctl.enable_ipv4_forwarding(undo)
+            if prefix is not None:
+                sysctl.enable_ipv6_forwarding(undo)
+        with contextlib.ExitStack() as on_failure:
+            fd = link.open_tap(device, undo)
+            on_failure.callback(os.close, fd)
+            sysctl.quiet_device(device, ipv6=prefix is not None)
+            link.configure(self._addressing(plan))
+            service = dnsmasq.Service(device, plan, prefix, config.dhcp, shared, config.reservations)
+            lease_file = (undo.state_dir or STATE_DIRECTORY) / f"{self._network_id}.leases"
+            log_fd = dnsmasq.start(service, undo, lease_file)
+            on_failure.pop_all()
+        facts = [
+            ("mode", config.mode.value),
+            ("device", device),
+            ("gateway", f"{plan.gateway}/{plan.network.prefixlen}"),
+            ("dhcp", f"{plan.dhcp_start} - {plan.dhcp_end}" if config.dhcp else "off"),
+        ]
+        if prefix is not None:
+            facts.append(("ipv6", str(prefix)))
+        endpoint = OpenedEndpoint(EndpointKind.TAP, fd, f"tap {device}")
+        return OpenedUplink(endpoint, tuple(facts), log_fd)
+
+    def _addressing(self, plan: Ipv4Plan) -> list[str]:
+        """The `ip` commands that give the TAP its addresses and bring it up."""
+        device, prefix = self._device, self._config.nat66_prefix
+        mac = link.stable_mac(self._network_id, self._config.interface_id)
+        commands = [
+            f"link set dev {device} address {mac}",
+            f"address add {plan.gateway}/{plan.network.prefixlen} broadcast + dev {device}",
+            f"link set dev {device} up",
+        ]
+        if prefix is not None:
+            gateway = f"{dnsmasq.gateway6(prefix)}/{prefix.prefixlen}"
+            commands.insert(-1, f"address add {gateway} dev {device} nodad")
+        return commands
+
+    def _plan(self) -> Ipv4Plan:
+        """The wanted subnet if it is free, else a free one."""
+        taken = subnets.occupied_by(link.routes(4), link.addresses())
+        if self._config.ipv4 is None:
+            return subnets.choose_plan(taken)
+        subnets.check_free(self._config.ipv4.network, taken, option="--vmnet-gateway")
+        return self._config.ipv4

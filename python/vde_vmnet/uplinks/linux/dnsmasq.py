@@ -1,0 +1,231 @@
+"""DHCP, DNS and router advertisements: dnsmasq's configuration as text, and one dnsmasq per network.
+
+It serves on the network's TAP only, reads none of the system's configuration, and runs as an unprivileged
+user from its first instruction on: it parses what guests send. It dies with the keeper.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from pathlib import Path
+
+from vde_vmnet.addresses import Ipv4Plan, Reservation
+from vde_vmnet.errors import ConflictError, UplinkError
+from vde_vmnet.recovery import StopProcess, UndoRecord, Unlink
+from vde_vmnet.uplinks.linux import children, programs
+
+__all__ = ["DOMAIN", "HOST_NAME", "LeaseEvent", "Service", "gateway6", "lease_event", "render", "start"]
+
+#: ``.internal`` is reserved for private use (ICANN resolution 2024.07.29.06).
+DOMAIN = "vmnet.internal"
+#: The host's name for guests.
+HOST_NAME = f"host.{DOMAIN}"
+
+# Chosen: guests that come and go soon give their address back; renewal costs two packets every half hour.
+_LEASE = "1h"
+# Chosen: more than a /20 of guests; bounds what a guest that invents MAC addresses can make dnsmasq keep.
+_MOST_LEASES = 4096
+# Chosen: a full pipe must not stop dnsmasq; that many lines wait, later ones are lost and counted by it.
+_LOG_QUEUE = 100
+# Chosen: it is ready within 20 ms; ten seconds is a machine in trouble.
+_SECONDS = 10.0
+_ARGUMENTS = (
+    "--keep-in-foreground",
+    "--conf-file=-",
+    "--pid-file=",
+    "--log-facility=-",
+    f"--log-async={_LOG_QUEUE}",
+)
+_CAPABILITIES = (children.CAP_NET_BIND_SERVICE, children.CAP_NET_ADMIN, children.CAP_NET_RAW)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one dnsmasq serves."""
+
+    device: str
+    ipv4: Ipv4Plan
+    #: The host's own address and the prefix it advertises; None without IPv6.
+    ipv6: IPv6Network | None
+    dhcp: bool
+    #: Whether guests are routed beyond the host, and their questions answered by the host's own servers.
+    outside: bool
+    reservations: Sequence[Reservation]
+
+
+def gateway6(prefix: IPv6Network) -> IPv6Address:
+    """The host's address in an advertised prefix."""
+    return prefix[1]
+
+
+def render(service: Service, lease_file: Path) -> str:
+    """The configuration file."""
+    plan, v6 = service.ipv4, service.ipv6
+    host = [str(plan.gateway), *([str(gateway6(v6))] if v6 is not None else [])]
+    lines = [
+        f"interface={service.device}",
+        "except-interface=lo",
+        "bind-interfaces",
+        "no-hosts",
+        f"domain={DOMAIN}",
+        f"local=/{DOMAIN}/",
+        "domain-needed",
+        "bogus-priv",
+        f"host-record={','.join([HOST_NAME, *host])}",
+    ]
+    if not service.outside:
+        lines.append("no-resolv")
+    lines += [
+        f"host-record={reservation.name},{reservation.name}.{DOMAIN},{reservation.address}"
+        for reservation in service.reservations
+        if reservation.name is not None
+    ]
+    if service.dhcp:
+        lines += _dhcp(service, lease_file)
+    if v6 is not None:
+        # ra-stateless: addresses by SLAAC, the DNS server by RDNSS and DHCPv6. A router lifetime of 0 says
+        # "not a default router" (RFC 4861 section 4.2).
+        lines += [
+            f"dhcp-range={v6.network_address},ra-stateless,64,{_LEASE}",
+            "enable-ra",
+            "quiet-ra",
+            f"ra-param={service.device},{'60,1800' if service.outside else '60,0'}",
+            f"dhcp-option=option6:dns-server,[{gateway6(v6)}]",
+        ]
+        if not service.dhcp:
+            lines.append(f"dhcp-leasefile={lease_file}")
+    return "\n".join([*lines, ""])
+
+
+def _dhcp(service: Service, lease_file: Path) -> list[str]:
+    plan = service.ipv4
+    size = int(plan.dhcp_end) - int(plan.dhcp_start) + 1 + len(service.reservations)
+    lines = [
+        f"dhcp-range={plan.dhcp_start},{plan.dhcp_end},{plan.network.netmask},{_LEASE}",
+        f"dhcp-leasefile={lease_file}",
+        f"dhcp-lease-max={min(size, _MOST_LEASES)}",
+        # We are the only server of the segment: answer at once, also to guests that come from elsewhere.
+        "dhcp-authoritative",
+        "dhcp-rapid-commit",
+        # The check for a squatter costs every new guest three seconds; the range is ours by contract.
+        "no-ping",
+        # A guest must not become everybody's proxy auto-configuration (CERT VU#598349).
+        "dhcp-name-match=set:wpad,wpad",
+        "dhcp-ignore-names=tag:wpad",
+        f"dhcp-option=option:dns-server,{plan.gateway}",
+        f"dhcp-option=option:domain-search,{DOMAIN}",
+        f"dhcp-option=option:router,{plan.gateway}" if service.outside else "dhcp-option=option:router",
+    ]
+    lines += [
+        f"dhcp-host={','.join(filter(None, (str(one.mac), str(one.address), one.name)))}"
+        for one in service.reservations
+    ]
+    return lines
+
+
+def start(service: Service, undo: UndoRecord, lease_file: Path) -> int:
+    """Start dnsmasq and return once it serves; what it logs can be read from the returned descriptor.
+
+    Raises ConflictError when somebody holds its ports, UplinkError with its own words when it refuses to
+    start, UnavailableError when it is missing.
+    """
+    program = programs.require("dnsmasq")
+    account = children.Account.first_of("dnsmasq", "nobody")
+    undo.push(Unlink(str(lease_file)))
+    lease_file.unlink(missing_ok=True)
+    os.close(os.open(lease_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    os.chown(lease_file, account.uid, account.gid)
+    with contextlib.ExitStack() as local, contextlib.ExitStack() as on_failure:
+        config_fd = os.memfd_create("vde_vmnet.dnsmasq")
+        local.callback(os.close, config_fd)
+        os.write(config_fd, render(service, lease_file).encode())
+        os.lseek(config_fd, 0, os.SEEK_SET)
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        local.callback(os.close, null)
+        log_read, log_write = os.pipe2(os.O_CLOEXEC)
+        on_failure.callback(os.close, log_read)
+        with contextlib.ExitStack() as writer:
+            writer.callback(os.close, log_write)
+            pid = children.start(
+                [program, *_ARGUMENTS],
+                stdin=config_fd,
+                stdout=null,
+                stderr=log_write,
+                account=account,
+                capabilities=_CAPABILITIES,
+            )
+        undo.push(StopProcess.of(pid))
+        os.set_blocking(log_read, False)
+        _await_start(log_read, service)
+        on_failure.pop_all()
+    return log_read
+
+
+def _await_start(log_fd: int, service: Service) -> None:
+    """Read the log up to the line that says it serves."""
+    waiter = select.poll()
+    waiter.register(log_fd, select.POLLIN)
+    deadline = time.monotonic() + _SECONDS
+    said = ""
+    while (left := deadline - time.monotonic()) > 0:
+        if not waiter.poll(left * 1000):
+            break
+        chunk = os.read(log_fd, 65536).decode(errors="replace")
+        said += chunk
+        if ": started, version " in said:
+            return
+        if not chunk:
+            raise _refusal(said, service.ipv4.gateway)
+    raise UplinkError(f"dnsmasq did not start within {_SECONDS:.0f} s: {' '.join(said.split())}")
+
+
+def _refusal(said: str, gateway: IPv4Address) -> ConflictError | UplinkError:
+    """Why dnsmasq ended, from what it wrote."""
+    words = " ".join(line.partition(": ")[2] or line for line in said.splitlines()).strip()
+    if "Address already in use" in words:
+        return ConflictError(
+            f"Another program holds the DNS or DHCP port that dnsmasq needs on {gateway}: {words}",
+            next_step="Find it with: ss -lunp 'sport = :53 or sport = :67'; a dnsmasq or named that listens on"
+            " every address must be told to bind to its own interfaces (dnsmasq: bind-interfaces)",
+        )
+    return UplinkError(f"dnsmasq did not start: {words or 'it said nothing'}")
+
+
+@dataclass(frozen=True)
+class LeaseEvent:
+    """Something that happened to a guest's address."""
+
+    #: ``ack`` (given or renewed), ``release``, ``decline`` (the guest found it in use), ``nak`` (refused).
+    kind: str
+    mac: str
+    address: str
+    #: The name the guest gave itself or has reserved; None without. Guest's words: log it, never trust it.
+    name: str | None
+
+
+# As dnsmasq's log_packet() writes it, with the address left out where there is none.
+_LEASE_LINE = re.compile(
+    r"dnsmasq-dhcp(?:\[\d+\])?: (?:\d+ )?DHCP(ACK|RELEASE|DECLINE|NAK)\([^)]*\)"
+    r" (\d+\.\d+\.\d+\.\d+) ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})(?: (.*))?"
+)
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253})")
+
+
+def lease_event(line: str) -> LeaseEvent | None:
+    """What one line of dnsmasq's log says about a lease; None when it says nothing about one. Pure."""
+    match = _LEASE_LINE.search(line)
+    if match is None:
+        return None
+    kind, address, mac, rest = match.groups()
+    # An ACK ends with the name; a NAK and a DECLINE end with words of dnsmasq's own.
+    name = rest.strip() if rest and kind == "ACK" else None
+    if name is not None and not _HOST_NAME.fullmatch(name):
+        name = None
+    return LeaseEvent(kind.lower(), mac, address, name)

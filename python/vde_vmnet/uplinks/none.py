@@ -1,0 +1,27 @@
+"""No uplink: an isolated switch, whose guests reach each other only. Also the test double of an uplink."""
+
+from __future__ import annotations
+
+from vde_vmnet.errors import UplinkError
+from vde_vmnet.recovery import UndoRecord
+from vde_vmnet.uplinks.base import OpenedEndpoint, OpenedUplink
+
+__all__ = ["NoneUplink"]
+
+
+class NoneUplink:
+    """Opens nothing, needs nothing, is always available."""
+
+    name = "none"
+
+    def unavailable_reason(self) -> str | None:
+        """None."""
+        return None
+
+    def open(self, undo: UndoRecord) -> OpenedUplink:  # noqa: ARG002 - the contract's signature
+        """An uplink without an endpoint."""
+        return OpenedUplink(None, (("mode", "isolated"),))
+
+    def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:  # noqa: ARG002
+        """Raises UplinkError."""
+        raise UplinkError(f"No descriptor for {mac}: the switch has no uplink")
