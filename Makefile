@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ENGINE_SOURCES := $(shell find rust/engine rust/bindings -name '*.rs' -o -name Cargo.toml 2>/dev/null) \
 	Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help run demo test unit lint type fmt e2e bench fuzz-smoke clean build packages-run packages-test all
+.PHONY: help run demo test unit lint type fmt e2e bench fuzz-smoke docs clean build packages-run packages-test all
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ test: packages-test lint unit e2e ## everything CI runs
 
 bench: packages-test build ## side by side with vde_switch; BENCH_ARGS for options
 	$(PYTHON) -m bench.run $(BENCH_ARGS)
+
+docs: build ## the generated pages of docs/reference
+	$(PYTHON) tools/render-docs
 
 fuzz-smoke: build ## each fuzz target for FUZZ_SECONDS (30)
 	cd rust/fuzz && cargo run --release --quiet -- --seconds $${FUZZ_SECONDS:-30}

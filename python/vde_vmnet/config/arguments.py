@@ -25,6 +25,11 @@ _Choice = TypeVar("_Choice", Mode, Backend)
 _DEFAULT_MASK = "255.255.255.0"
 #: RFC 4193: the locally assigned half of fc00::/7.
 _ULA = IPv6Network("fd00::/8")
+_DESCRIPTION = """\
+A real network for rootless virtual machines. Guests run as an ordinary user and plug into the VDE switch
+directory VDESWITCH, such as /var/run/vde.ctl; only this daemon needs privilege, and it drops it once the
+network is open.
+"""
 _EPILOG = """\
 With a command of its own as the first word:
   vde_vmnet demo                show a rootless guest on a network, in namespaces of its own
@@ -44,20 +49,27 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigurationError(message[:1].upper() + message[1:])
 
 
+class _GnuHelp(argparse.RawDescriptionHelpFormatter):
+    """The original's look: ``-p, --pidfile=PIDFILE``."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=36, width=110)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        *short, long = action.option_strings
+        return ", ".join([*short, long if action.nargs == 0 else f"{long}={action.metavar}"])
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The daemon's parser; its help text is the manual's option table."""
     parser = _Parser(
         prog="vde_vmnet",
         usage="vde_vmnet [OPTION]... VDESWITCH",
-        description=(
-            "A real network for rootless virtual machines. Guests run as an ordinary user and plug into the VDE"
-            " switch directory VDESWITCH, such as /var/run/vde.ctl; only this daemon needs privilege, and drops"
-            " it once the network is open."
-        ),
+        description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=32, width=110
-        ),
+        formatter_class=_GnuHelp,
         add_help=False,
     )
     add = parser.add_argument
@@ -89,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--vmnet-interface-id",
         metavar="UUID",
-        help="interface ID; the same one gives the same MAC (default: random)",
+        help="interface ID; the same one gives the same MAC (default: made from VDESWITCH)",
     )
     add(
         "--vmnet-network-identifier",
@@ -107,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="MAC=IP[,NAME]",
         action="append",
         default=[],
-        help="keep an address, and a name, for a guest; repeatable",
+        help="keep an address, and a name, for a guest; can be repeated",
     )
     add(
         "--backend",

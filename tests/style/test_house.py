@@ -1,0 +1,140 @@
+"""Repository rules as tests: exports, the exception tree, changelog form, help text, file sizes, words."""
+
+import ast
+import importlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vde_vmnet import __version__, errors
+from vde_vmnet.config.arguments import build_parser
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "python" / "vde_vmnet"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+#: A file past this holds more than one idea.
+PYTHON_LINES, RUST_LINES = 400, 500
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_public_names_are_listed_and_exist(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), "a module's head says what it owns"
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    public = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+    ]
+    if not public:
+        return
+    module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
+    assert hasattr(module, "__all__"), "a module with public names has an __all__"
+    assert set(public) <= set(module.__all__)
+    for name in module.__all__:
+        assert hasattr(module, name)
+
+
+def all_errors() -> list[type[errors.VdeVmnetError]]:
+    return [getattr(errors, name) for name in errors.__all__]
+
+
+def test_every_error_is_drawn_at_the_head_of_its_file_with_its_status() -> None:
+    drawing = errors.__doc__ or ""
+    for error in all_errors():
+        if error in (errors.VdeVmnetError, errors.PeerError):
+            assert error.__name__ in drawing
+        else:
+            assert re.search(rf"{error.__name__} +{error.exit_code} ", drawing), error
+
+
+def test_exit_statuses_are_distinct_and_documented() -> None:
+    ending = [error for error in all_errors() if error not in (errors.VdeVmnetError, errors.PeerError)]
+    codes = [error.exit_code for error in ending]
+    assert len(set(codes)) == len(codes)
+    help_text = build_parser().format_help()
+    for code in codes:
+        assert re.search(rf"[:;]\s+{code} ", help_text), f"--help does not say what {code} means"
+
+
+def test_changelog_has_the_form_of_keep_a_changelog() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    releases = [line for line in lines if line.startswith("## ")]
+    assert releases[0] == "## [Unreleased]"
+    for line in releases[1:]:
+        assert re.fullmatch(r"## \[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", line), line
+    kinds = {line for line in lines if line.startswith("### ")}
+    assert kinds <= {
+        f"### {kind}" for kind in ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+    }
+
+
+def test_documented_help_is_the_real_one() -> None:
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
+    shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+    assert shown.group(1) == build_parser().format_help(), "run `make docs`"
+
+
+def test_version_is_written_once() -> None:
+    manifest = (ROOT / "Cargo.toml").read_text()
+    assert f'version = "{__version__}"' in manifest
+    assert "version" not in re.findall(r"^(\w+) =", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+
+def test_files_hold_one_idea_each() -> None:
+    long = []
+    for path in tracked("python/*.py", "bench/*.py", "tests/*.py"):
+        if len(path.read_text().splitlines()) > PYTHON_LINES:
+            long.append(path)
+    for path in tracked("rust/*.rs"):
+        code = path.read_text().split("#[cfg(test)]")[0]
+        if len(code.splitlines()) > RUST_LINES:
+            long.append(path)
+    assert not long
+
+
+def test_unsafe_stays_where_descriptors_are() -> None:
+    for path in tracked("rust/engine/src/*.rs"):
+        inside = path.relative_to(ROOT / "rust/engine/src").parts[0]
+        if inside in ("port", "sys"):
+            continue
+        assert not re.search(r"\bunsafe\s*(\{|fn|impl)", path.read_text()), path
+
+
+def test_nothing_is_left_unfinished_or_slept_on() -> None:
+    words = re.compile(
+        r"\b(TODO|FIXME|XXX)\b|todo!\(|unimplemented!\(|NotImplementedError|time\.sleep\(|thread::sleep"
+    )
+    found = []
+    for path in tracked("python/*.py", "rust/*.rs", "bench/*.py", "tests/*.py", "tools/*"):
+        if path != Path(__file__):
+            found += [f"{path}: {line}" for line in path.read_text().splitlines() if words.search(line)]
+    assert not found
+
+
+def test_ci_names_no_tool() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    commands = [line for line in script.splitlines() if line and not line.startswith(("#", "set ", "cd "))]
+    assert commands == ["exec make test"]
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    for page in tracked("*.md"):
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target and not target.startswith("mailto:"):
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"

@@ -1,0 +1,116 @@
+"""Import directions: nothing imports upwards, pure modules do no I/O, one module wires."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "python" / "vde_vmnet"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+#: By first part of the name below the package; a module may import from its own rank or a lower one.
+RANKS = {
+    "__main__": 7,
+    "cli": 6,
+    "demo": 5,
+    "daemon": 5,
+    "worker": 4,
+    "keeper": 3,
+    "ports": 3,
+    "uplinks": 3,
+    "privileges": 2,
+    "sockets": 2,
+    "pidfile": 2,
+    "recovery": 2,
+    "undo_steps": 2,
+    "undo_files": 2,
+    "log": 2,
+    "config": 1,
+    "wire": 1,
+    "addresses": 0,
+    "errors": 0,
+    "_engine": 0,
+    "__init__": 0,
+}
+
+#: Pure: no socket, no file, no process, no clock.
+PURE = (
+    "addresses.py",
+    "errors.py",
+    "config/model.py",
+    "wire/vde.py",
+    "uplinks/linux/subnets.py",
+)
+IMPURE_IMPORTS = {
+    "asyncio",
+    "fcntl",
+    "os",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "subprocess",
+    "threading",
+    "time",
+}
+
+#: What root runs before it drops: the standard library and ourselves.
+ROOT_MODULES = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] not in ("demo",)]
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_imports_upwards(path: Path) -> None:
+    rank = RANKS[part(path)]
+    for name in imported(path):
+        if name.startswith("vde_vmnet."):
+            other = name.split(".")[1]
+            assert RANKS.get(other, 0) <= rank, f"{part(path)} imports {name}"
+
+
+def test_only_the_worker_and_its_wiring_know_ports_and_uplinks() -> None:
+    both = [
+        part(path)
+        for path in MODULES
+        if {name.split(".")[1] for name in imported(path) if name.startswith("vde_vmnet.")}
+        >= {"ports", "uplinks"}
+    ]
+    assert both == ["worker"]
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_do_no_io(name: str) -> None:
+    found = {module.split(".")[0] for module in imported(PACKAGE / name)}
+    assert not found & IMPURE_IMPORTS
+
+
+def test_the_daemon_is_standard_library_only() -> None:
+    import sys
+
+    for path in ROOT_MODULES:
+        for name in imported(path):
+            top = name.split(".")[0]
+            assert top == "vde_vmnet" or top in sys.stdlib_module_names, f"{path}: {name}"
+
+
+def test_the_keeper_loads_no_engine() -> None:
+    for name in ("daemon", "keeper", "recovery", "undo_steps", "sockets", "pidfile", "privileges"):
+        tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+        top_level = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+        assert not any(
+            "_engine" in (node.module or "") or "worker" in (node.module or "") for node in top_level
+        )
