@@ -68,8 +68,10 @@ int main(int argc, char **argv)
 			if (frame->kind == PROBE && mine) {
 				memcpy(sender, frame->source, 6);
 				acknowledge(fd, own, frame);
-				if (stuck)
+				if (stuck) {
 					await_word();
+					goto told_to_stop;
+				}
 			} else if (frame->kind != DATA) {
 				continue;
 			} else if (mine && memcmp(frame->source, sender, 6) == 0) {
@@ -86,9 +88,8 @@ int main(int argc, char **argv)
 		}
 		if (counted)
 			last = now_ns();
-		if (stuck)
-			break;
 	}
+told_to_stop:
 	printf("{\"frames\": %" PRIu64 ", \"octets\": %" PRIu64 ", \"late\": %" PRIu64 ", \"stray\": %" PRIu64
 	       ", \"last_ns\": %" PRIu64 "}\n", count, octets, late, stray, last);
 	return 0;

@@ -1,0 +1,129 @@
+"""``python -m bench.run``: every scenario, ours and vde_switch in turn, one table at the end.
+
+Exit status 0 when everything could be measured, whatever came out (a benchmark is not a test); 1 when something
+could not; 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+
+from bench import machine, report
+from bench.clients import Clients
+from bench.compare import Sample
+from bench.errors import BenchError
+from bench.scenarios import SCENARIOS, Bench, Effort, Scenario
+from bench.systems import System, VdeSwitch, VdeVmnet
+
+__all__ = ["main"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_BUILD = _ROOT / "build" / "bench"
+_RESULTS = _ROOT / "bench" / "results"
+
+_FULL = Effort("full", rounds=5, seconds=2.0, pings=10_000, idle_seconds=5.0, tcp_seconds=6)
+_QUICK = Effort("quick", rounds=2, seconds=0.7, pings=3_000, idle_seconds=2.0, tcp_seconds=3)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; returns the exit status."""
+    options = _parse(arguments)
+    if options.list:
+        for scenario in SCENARIOS:
+            print(f"{scenario.name:32}{scenario.title}")
+        return 0
+    effort = _QUICK if options.quick else _FULL
+    if options.rounds is not None:
+        effort = replace(effort, rounds=options.rounds)
+    chosen = [scenario for scenario in SCENARIOS if not options.only or scenario.name in options.only]
+    systems: list[System] = [VdeVmnet(options.daemon), VdeSwitch()]
+    try:
+        run = _measure(chosen, systems, effort)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    table = report.to_markdown(run)
+    print(table)
+    stored = _store(run, table, _RESULTS if options.record else _BUILD / "results")
+    print(f"Raw result: {stored}")
+    return 0 if run.complete else 1
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--quick", action="store_true", help="two short rounds: to see whether something broke, not to quote")
+    add(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help=f"pairs of samples (default: {_FULL.rounds}; --quick: {_QUICK.rounds})",
+    )
+    add("--only", action="append", metavar="NAME", choices=[s.name for s in SCENARIOS], help="repeatable")
+    add("--record", action="store_true", help="store the result in bench/results, to be committed")
+    add(
+        "--daemon",
+        type=Path,
+        metavar="PATH",
+        default=Path(sys.executable).parent / "vde_vmnet",
+        help="the vde_vmnet to measure, such as one of an older checkout",
+    )
+    add("--list", action="store_true", help="name the scenarios and end")
+    options = parser.parse_args(arguments)
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return options
+
+
+def _measure(scenarios: Sequence[Scenario], systems: Sequence[System], effort: Effort) -> report.Run:
+    for system in systems:
+        reason = system.unavailable_reason()
+        if reason is not None:
+            raise BenchError(reason)
+    date = datetime.now().astimezone().isoformat(timespec="seconds")
+    load = os.getloadavg()
+    described = machine.describe(systems)
+    bench = Bench(Clients(_BUILD / "bin"), effort)
+    results = [_scenario(scenario, systems, bench) for scenario in scenarios]
+    return report.Run(date, asdict(effort), described, load, results)
+
+
+def _scenario(scenario: Scenario, systems: Sequence[System], bench: Bench) -> report.ScenarioResult:
+    samples: list[Sample] = []
+    failure = scenario.unavailable_reason() or ""
+    try:
+        # A B A B …: what the machine does besides touches both alike.
+        for number in range(bench.effort.rounds if not failure else 0):
+            for system in systems:
+                _progress(f"{scenario.title}: round {number + 1} of {bench.effort.rounds}, {system.name}")
+                answer = scenario.measure(system, bench)
+                samples.append(Sample(system.name, number, answer.values, answer.detail))
+    except BenchError as error:
+        failure = str(error)
+    _progress("")
+    return report.ScenarioResult(scenario.name, scenario.title, scenario.rows, samples, failure)
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _store(run: report.Run, table: str, root: Path) -> Path:
+    when = datetime.fromisoformat(run.date)
+    folder = root / f"{when:%Y-%m}" / machine.slug(run.machine)
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = folder / f"{when:%d-%H%M%S}.json"
+    raw.write_text(report.to_json(run))
+    raw.with_suffix(".md").write_text(table)
+    return raw.relative_to(_ROOT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""A client that stops reading must cost the others nothing."""
+
+from __future__ import annotations
+
+from bench.compare import Relation, Row, Subject, Target
+from bench.scenarios.base import Answer, Bench
+from bench.scenarios.traffic import Flow, Trickle, run_pairs
+from bench.systems import Running, System, Uplink
+
+__all__ = ["StuckClient"]
+
+#: Fills any queue in well under a second and keeps it full; what reading it costs is lost in the noise.
+_RATE = 5_000
+_SIZE = 1514
+
+
+class StuckClient:
+    """One pair at full speed beside a station with a trickle of frames: once it reads, once it does not."""
+
+    name = "stuck-client"
+    title = f"One pair, {_SIZE} B, beside a client that stopped reading"
+    rows = (
+        Row(
+            "kept",
+            "frames/s, against the same beside a client that reads",
+            "×",
+            # Two samples a second apart differ by some percent on any machine; a stall costs far more.
+            Target(Subject.OURS, Relation.AT_LEAST, 0.95),
+        ),
+        Row("frames_per_second", "delivered", "frames/s"),
+        Row("loss_percent", "lost", "%"),
+    )
+
+    def unavailable_reason(self) -> str | None:
+        return None
+
+    def measure(self, system: System, bench: Bench) -> Answer:
+        with system.start(Uplink.NONE) as running:
+            reading = self._pair(running, bench, stuck=False)
+            stuck = self._pair(running, bench, stuck=True)
+            running.check()
+        values = {
+            "kept": stuck.frames_per_second / reading.frames_per_second,
+            "frames_per_second": stuck.frames_per_second,
+            "loss_percent": stuck.loss_percent,
+        }
+        return Answer(values, {"reading": reading.detail(), "stuck": stuck.detail()})
+
+    def _pair(self, running: Running, bench: Bench, *, stuck: bool) -> Flow:
+        return run_pairs(
+            bench.clients,
+            running.directory,
+            pairs=1,
+            size=_SIZE,
+            seconds=bench.effort.seconds,
+            trickle=Trickle(_RATE, stuck),
+        )

@@ -1,0 +1,224 @@
+"""The systems under test: how ours and ``vde_switch`` are started, and what is asked of them while they run.
+
+A scenario sees a ``Running`` and cannot tell which one it is.
+"""
+
+from __future__ import annotations
+
+import enum
+import grp
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from bench import processes
+from bench.compare import OURS, REFERENCE
+from bench.errors import BenchError
+from bench.netns import Namespace
+from bench.pidfile import PidfileWatch
+
+__all__ = ["GATEWAY", "PREFIX_LENGTH", "Running", "System", "Uplink", "VdeSwitch", "VdeVmnet"]
+
+#: The host's address on the segment, where there is an uplink; guests take addresses of the same /24.
+GATEWAY = "192.168.105.1"
+PREFIX_LENGTH = 24
+
+#: Far above every promise: a system that needs longer is broken, not slow.
+_READY_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+#: More than any scenario plugs in; vde_switch has 32 without being told.
+_PORTS = 512
+#: The interface of ``vde_switch -tap``.
+_TAP = "vdetap0"
+
+
+class Uplink(enum.Enum):
+    """What the switch is connected to besides its plugs."""
+
+    NONE = "none"
+    #: The host, by a TAP in a network namespace.
+    HOST = "host"
+    #: The same, and addresses are handed out.
+    HOST_DHCP = "host with DHCP"
+
+
+class System(Protocol):
+    """One competitor."""
+
+    name: str
+
+    def unavailable_reason(self) -> str | None:
+        """Why it cannot be started here, as one sentence, or None."""
+
+    def version(self) -> str:
+        """As the program says it."""
+
+    def offers(self, uplink: Uplink) -> bool:
+        """Whether it has such an uplink at all."""
+
+    def start(self, uplink: Uplink) -> Running:
+        """Start it and wait until it is ready. Raises BenchError."""
+
+
+@dataclass
+class Running:
+    """A system that is ready; a context manager that stops it and removes what it left."""
+
+    directory: Path
+    #: From the start of the program to its pidfile.
+    ready_seconds: float
+    #: None without an uplink.
+    namespace: Namespace | None
+    _process: subprocess.Popen[bytes]
+    _log: Path
+    _cleanup: ExitStack = field(repr=False)
+
+    def process_ids(self) -> list[int]:
+        """All processes of the system, helpers included."""
+        return processes.tree(self._process.pid)
+
+    def activity(self) -> processes.Activity:
+        return processes.activity(self.process_ids())
+
+    def memory(self) -> processes.Memory:
+        return processes.memory(self.process_ids())
+
+    def check(self) -> None:
+        """Raises BenchError when it has ended by itself."""
+        if self._process.poll() is not None:
+            said = self._log.read_text(errors="replace").strip().splitlines()
+            raise BenchError(f"ended with status {self._process.returncode}: {' / '.join(said[-3:])}")
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+
+class VdeVmnet:
+    """Ours: the installed command, or another build of it for a comparison of before and after."""
+
+    name = OURS
+
+    def __init__(self, command: Path) -> None:
+        self._command = command
+
+    def unavailable_reason(self) -> str | None:
+        return None if os.access(self._command, os.X_OK) else f"{self._command} is not there; run make build"
+
+    def version(self) -> str:
+        return _first_line([str(self._command), "--version"])
+
+    def offers(self, uplink: Uplink) -> bool:  # noqa: ARG002 - the contract's argument
+        return True
+
+    def start(self, uplink: Uplink) -> Running:
+        group = grp.getgrgid(os.getegid()).gr_name
+        options = [f"--vde-group={group}", f"--backend={'none' if uplink is Uplink.NONE else 'linux'}"]
+        if uplink is not Uplink.NONE:
+            options.append(f"--vmnet-gateway={GATEWAY}")
+        if uplink is Uplink.HOST:
+            options.append("--vmnet-disable-dhcp")
+        return _start(uplink, lambda folder: [str(self._command), *options, *_pidfile(folder), _switch(folder)])
+
+
+class VdeSwitch:
+    """Debian's, with default buffers; its TAP gets the gateway's address by our hand."""
+
+    name = REFERENCE
+
+    def unavailable_reason(self) -> str | None:
+        if shutil.which("vde_switch") is None:
+            return "the program vde_switch is missing; on Debian: apt-get install vde-switch"
+        return None
+
+    def version(self) -> str:
+        return _first_line(["vde_switch", "--version"])
+
+    def offers(self, uplink: Uplink) -> bool:
+        return uplink is not Uplink.HOST_DHCP
+
+    def start(self, uplink: Uplink) -> Running:
+        options = ["--numports", str(_PORTS), "--mode", "0660"]
+        if uplink is Uplink.HOST:
+            options += ["--tap", _TAP]
+        running = _start(
+            uplink, lambda folder: ["vde_switch", *options, *_pidfile(folder), "--sock", _switch(folder)]
+        )
+        try:
+            if running.namespace is not None:
+                running.namespace.run("ip", "address", "add", f"{GATEWAY}/{PREFIX_LENGTH}", "dev", _TAP)
+                running.namespace.run("ip", "link", "set", _TAP, "up")
+        except BenchError:
+            running.__exit__(None, None, None)
+            raise
+        return running
+
+
+class _Command(Protocol):
+    def __call__(self, folder: Path) -> list[str]: ...
+
+
+def _pidfile(folder: Path) -> list[str]:
+    return ["--pidfile", str(folder / "run" / "pid")]
+
+
+def _switch(folder: Path) -> str:
+    return str(folder / "switch")
+
+
+def _start(uplink: Uplink, command: _Command) -> Running:
+    with ExitStack() as undo:
+        folder = Path(tempfile.mkdtemp(prefix="vde-bench-", dir="/tmp"))
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        # Others pass through to the switch directory, whose own mode decides.
+        folder.chmod(0o755)
+        (folder / "run").mkdir()
+        namespace = None
+        if uplink is not Uplink.NONE:
+            namespace = Namespace()
+            undo.callback(namespace.close)
+        watch = PidfileWatch(folder / "run" / "pid")
+        undo.callback(watch.close)
+        log = folder / "log"
+        prefix = namespace.prefix() if namespace else []
+        with log.open("wb") as output:
+            before = time.monotonic()
+            # vde_switch ends when its standard input does, hence the pipe.
+            process = subprocess.Popen(
+                [*prefix, *command(folder)], stdin=subprocess.PIPE, stdout=output, stderr=output
+            )
+        undo.callback(_stop, process)
+        try:
+            watch.wait(process, _READY_SECONDS)
+        except BenchError as error:
+            said = " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
+            raise BenchError(f"{process.args!r} {error}: {said}") from None
+        ready = time.monotonic() - before
+        return Running(folder / "switch", ready, namespace, process, log, undo.pop_all())
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def _first_line(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), "unknown")
