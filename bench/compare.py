@@ -80,6 +80,8 @@ class Row:
     #: Empty for a pure number.
     unit: str = ""
     target: Target | None = None
+    #: False where the two systems' values are no multiples of each other: both near 0, or a share already.
+    has_ratio: bool = True
 
 
 class Verdict(enum.Enum):
@@ -111,7 +113,7 @@ def compare(row: Row, samples: Sequence[Sample]) -> Comparison:
         row,
         Spread.of(list(ours.values())),
         Spread.of(list(reference.values())),
-        Spread.of(ratios(ours, reference)),
+        Spread.of(ratios(ours, reference)) if row.has_ratio else None,
         Verdict.NONE,
     )
     return Comparison(row, comparison.ours, comparison.reference, comparison.ratio, _judge(comparison))

@@ -26,11 +26,17 @@ class Footprint:
     name = "footprint"
     title = f"Idle, {_PLUGS} plugs"
     rows = (
-        Row("idle_ticks", "processor time of an isolated switch", "ticks of 10 ms", _IDLE),
-        Row("idle_wakeups", "wake-ups of an isolated switch"),
+        Row("idle_ticks", "processor time of an isolated switch", "ticks of 10 ms", _IDLE, has_ratio=False),
+        Row("idle_wakeups", "wake-ups of an isolated switch", has_ratio=False),
         Row("rss", "RSS of an isolated switch, all processes", "MB", _MEMORY),
         Row("pss", "PSS of an isolated switch, all processes", "MB"),
-        Row("host_idle_ticks", "processor time with DHCP; vde_switch: with a TAP", "ticks of 10 ms", _IDLE),
+        Row(
+            "host_idle_ticks",
+            "processor time with DHCP; vde_switch: with a TAP",
+            "ticks of 10 ms",
+            _IDLE,
+            has_ratio=False,
+        ),
         Row("host_rss", "RSS with DHCP, all processes; vde_switch: with a TAP", "MB", _MEMORY),
         Row("host_pss", "PSS with DHCP, all processes; vde_switch: with a TAP", "MB"),
     )

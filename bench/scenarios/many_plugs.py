@@ -25,6 +25,7 @@ class ManyPlugs:
             f"frames/s of one pair beside them, {_SIZE} B, against the same without them",
             "×",
             Target(Subject.OURS, Relation.AT_LEAST, 0.9),
+            has_ratio=False,
         ),
         Row("frames_per_second", f"delivered by one pair beside them, {_SIZE} B", "frames/s"),
         Row("open_milliseconds", "to plug one in", "ms"),

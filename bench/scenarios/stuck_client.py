@@ -26,9 +26,10 @@ class StuckClient:
             "×",
             # Two samples a second apart differ by some percent on any machine; a stall costs far more.
             Target(Subject.OURS, Relation.AT_LEAST, 0.95),
+            has_ratio=False,
         ),
         Row("frames_per_second", "delivered", "frames/s"),
-        Row("loss_percent", "lost", "%"),
+        Row("loss_percent", "lost", "%", has_ratio=False),
     )
 
     def unavailable_reason(self) -> str | None:

@@ -32,7 +32,7 @@ class Throughput:
         promised = Target(Subject.RATIO, Relation.AT_LEAST, at_least) if at_least is not None else None
         self.rows = (
             Row("frames_per_second", "delivered", "frames/s", promised),
-            Row("loss_percent", "lost", "%", _LOSS),
+            Row("loss_percent", "lost", "%", _LOSS, has_ratio=False),
             Row("cpu_per_million", "processor time of the switch", "s per million frames"),
         )
 
