@@ -105,10 +105,14 @@ class UndoRecord:
         """A record for a caller without a place to write: it undoes on ``run``, not after a ``kill -9``."""
         return cls(network_id, None, -1)
 
-    @property
-    def state_dir(self) -> Path | None:
-        """Where the record lies, and where a step may put files of its own; None for ``in_memory``."""
-        return self._state_dir
+    def file(self, suffix: str) -> Path:
+        """Where a step may keep a file of this network, such as ``leases``; the step removes it itself.
+
+        Raises InternalError for a record that is only in memory: an uplink that needs files needs a record.
+        """
+        if self._state_dir is None:
+            raise InternalError("An undo record in memory has no place for files")
+        return self._state_dir / f"{self._name}.{suffix}"
 
     def push(self, step: Step) -> None:
         """Record how to undo what the caller is about to do.

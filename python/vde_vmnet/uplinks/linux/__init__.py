@@ -13,9 +13,9 @@ import sys
 from vde_vmnet.addresses import Ipv4Plan
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import PrivilegeError, UnavailableError, UplinkError
-from vde_vmnet.recovery import STATE_DIRECTORY, UndoRecord
+from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.uplinks.base import EndpointKind, OpenedEndpoint, OpenedUplink
-from vde_vmnet.uplinks.linux import children, dnsmasq, link, nft, programs, subnets, sysctl
+from vde_vmnet.uplinks.linux import bridged, children, dnsmasq, link, macvtap, nft, programs, subnets, sysctl
 
 __all__ = ["LinuxUplink"]
 
@@ -29,6 +29,7 @@ class LinuxUplink:
         self._config = config
         self._network_id = network_id
         self._device = link.tap_name(network_id)
+        self._macvtaps: macvtap.MacvtapGroup | None = None
 
     def unavailable_reason(self) -> str | None:
         """Why this uplink cannot be used here and now by this caller, as one sentence, or None."""
@@ -47,11 +48,16 @@ class LinuxUplink:
         exist, a reservation does not fit), UnavailableError, PrivilegeError, UplinkError.
         """
         self._check_available()
+        if self._config.mode is Mode.BRIDGED:
+            return self._open_bridged(undo)
         return self._open_routed(undo)
 
-    def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:  # noqa: ARG002
-        """See Uplink."""
-        raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
+    def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:
+        """See Uplink. Raises ConflictError too, when another interface of this host has that MAC."""
+        if self._macvtaps is None:
+            raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
+        fd, name = self._macvtaps.open_guest(mac, undo)
+        return OpenedEndpoint(EndpointKind.TAP, fd, f"macvtap {name}")
 
     def _programs(self) -> list[str]:
         return ["ip"] if self._config.mode is Mode.BRIDGED else ["ip", "nft", "dnsmasq"]
@@ -74,9 +80,10 @@ class LinuxUplink:
         """Shared and host mode: the host is the segment's gateway, or its only neighbour."""
         config, device = self._config, self._device
         shared = config.mode is Mode.SHARED
+        prefix = config.nat66_prefix
         link.remove_leftover(device)
         plan = self._plan()
-        prefix = config.nat66_prefix
+        dnsmasq.check_reservations(plan, config.reservations)
         rules = nft.Filter(nft.table_name(self._network_id), device, plan.network, prefix, nat=shared)
         nft.load(rules, undo)
         if shared:
@@ -89,9 +96,9 @@ class LinuxUplink:
             sysctl.quiet_device(device, ipv6=prefix is not None)
             link.configure(self._addressing(plan))
             service = dnsmasq.Service(device, plan, prefix, config.dhcp, shared, config.reservations)
-            lease_file = (undo.state_dir or STATE_DIRECTORY) / f"{self._network_id}.leases"
-            log_fd = dnsmasq.start(service, undo, lease_file)
+            log_fd = dnsmasq.start(service, undo, undo.file("leases"))
             on_failure.pop_all()
+        nft.warn_of_foreign_filters(device)
         facts = [
             ("mode", config.mode.value),
             ("device", device),
@@ -119,8 +126,40 @@ class LinuxUplink:
 
     def _plan(self) -> Ipv4Plan:
         """The wanted subnet if it is free, else a free one."""
-        taken = subnets.occupied_by(link.routes(4), link.addresses())
+        addresses = link.addresses()
+        prefix = self._config.nat66_prefix
+        if prefix is not None:
+            subnets.check_free(
+                prefix, subnets.occupied_by(link.routes(6), addresses), option="--vmnet-nat66-prefix"
+            )
+        taken = subnets.occupied_by(link.routes(4), addresses)
         if self._config.ipv4 is None:
             return subnets.choose_plan(taken)
         subnets.check_free(self._config.ipv4.network, taken, option="--vmnet-gateway")
         return self._config.ipv4
+
+    def _open_bridged(self, undo: UndoRecord) -> OpenedUplink:
+        """A port of a bridge that is there, or macvtaps on an interface."""
+        config, device = self._config, self._device
+        found = link.links()
+        mac = link.stable_mac(self._network_id, config.interface_id)
+        # First: a bridge of Open vSwitch's user space datapath need not look like one.
+        if config.interface is not None and bridged.is_open_vswitch(config.interface):
+            fd = bridged.join_open_vswitch(config.interface, device, mac, undo)
+            return self._bridged(
+                fd, f"tap {device}", f"port {device} of Open vSwitch bridge {config.interface}"
+            )
+        chosen = bridged.target(config.interface, found)
+        if chosen.kind == "bridge":
+            fd = bridged.join_bridge(chosen, device, mac, undo)
+            return self._bridged(fd, f"tap {device}", f"port {device} of bridge {chosen.name}")
+        group = macvtap.MacvtapGroup(chosen.name, device)
+        group.remove_leftovers(found)
+        fd = group.open_primary(mac, undo)
+        self._macvtaps = group
+        return self._bridged(fd, f"macvtap {device}", f"macvtap {device} on {chosen.name}")
+
+    def _bridged(self, fd: int, name: str, how: str) -> OpenedUplink:
+        facts = (("mode", "bridged"), ("device", self._device), ("joined as", how))
+        endpoint = OpenedEndpoint(EndpointKind.TAP, fd, name)
+        return OpenedUplink(endpoint, facts, per_guest_mac=self._macvtaps is not None)

@@ -17,11 +17,21 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
 from vde_vmnet.addresses import Ipv4Plan, Reservation
-from vde_vmnet.errors import ConflictError, UplinkError
+from vde_vmnet.errors import ConfigurationError, ConflictError, UplinkError
 from vde_vmnet.recovery import StopProcess, UndoRecord, Unlink
 from vde_vmnet.uplinks.linux import children, programs
 
-__all__ = ["DOMAIN", "HOST_NAME", "LeaseEvent", "Service", "gateway6", "lease_event", "render", "start"]
+__all__ = [
+    "DOMAIN",
+    "HOST_NAME",
+    "LeaseEvent",
+    "Service",
+    "check_reservations",
+    "gateway6",
+    "lease_event",
+    "render",
+    "start",
+]
 
 #: ``.internal`` is reserved for private use (ICANN resolution 2024.07.29.06).
 DOMAIN = "vmnet.internal"
@@ -65,6 +75,29 @@ def gateway6(prefix: IPv6Network) -> IPv6Address:
     return prefix[1]
 
 
+def check_reservations(plan: Ipv4Plan, reservations: Sequence[Reservation]) -> None:
+    """Raises ConfigurationError that names ``--reserve`` and what is wrong with it. Pure.
+
+    An address may lie outside the range that is handed out, but must be a guest's address of the subnet.
+    """
+    seen: dict[str, Reservation] = {}
+    for one in reservations:
+        said = f"--reserve {one.mac}={one.address}"
+        if one.address not in plan.network:
+            raise ConfigurationError(f"{said} is outside the subnet {plan.network}")
+        if one.address == plan.gateway:
+            raise ConfigurationError(f"{said} is the gateway's own address")
+        if one.address in (plan.network.network_address, plan.network.broadcast_address):
+            raise ConfigurationError(f"{said} is not the address of a machine in {plan.network}")
+        if one.name == HOST_NAME.partition(".")[0]:
+            raise ConfigurationError(f'{said},{one.name}: the name "{one.name}" is the host\'s own')
+        for kind, value in (("MAC address", str(one.mac)), ("address", str(one.address)), ("name", one.name)):
+            if value is not None and value in seen:
+                raise ConfigurationError(f"{said} repeats the {kind} {value} of --reserve {seen[value].mac}")
+        for value in filter(None, (str(one.mac), str(one.address), one.name)):
+            seen[value] = one
+
+
 def render(service: Service, lease_file: Path) -> str:
     """The configuration file."""
     plan, v6 = service.ipv4, service.ipv6
@@ -90,10 +123,10 @@ def render(service: Service, lease_file: Path) -> str:
     if service.dhcp:
         lines += _dhcp(service, lease_file)
     if v6 is not None:
-        # ra-stateless: addresses by SLAAC, the DNS server by RDNSS and DHCPv6. A router lifetime of 0 says
-        # "not a default router" (RFC 4861 section 4.2).
+        # ra-stateless: addresses by SLAAC, the DNS server by RDNSS and DHCPv6; ra-only: no DHCPv6. A router
+        # lifetime of 0 says "not a default router" (RFC 4861 section 4.2).
         lines += [
-            f"dhcp-range={v6.network_address},ra-stateless,64,{_LEASE}",
+            f"dhcp-range={v6.network_address},{'ra-stateless' if service.dhcp else 'ra-only'},64,{_LEASE}",
             "enable-ra",
             "quiet-ra",
             f"ra-param={service.device},{'60,1800' if service.outside else '60,0'}",
@@ -202,9 +235,11 @@ def _refusal(said: str, gateway: IPv4Address) -> ConflictError | UplinkError:
 class LeaseEvent:
     """Something that happened to a guest's address."""
 
-    #: ``ack`` (given or renewed), ``release``, ``decline`` (the guest found it in use), ``nak`` (refused).
+    #: ``ack`` (given or renewed), ``release``, ``decline`` (the guest found it in use), ``nak`` (refused),
+    #: ``none-left`` (every address of the range is taken).
     kind: str
     mac: str
+    #: ``-`` where there is none.
     address: str
     #: The name the guest gave itself or has reserved; None without. Guest's words: log it, never trust it.
     name: str | None
@@ -215,6 +250,7 @@ _LEASE_LINE = re.compile(
     r"dnsmasq-dhcp(?:\[\d+\])?: (?:\d+ )?DHCP(ACK|RELEASE|DECLINE|NAK)\([^)]*\)"
     r" (\d+\.\d+\.\d+\.\d+) ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})(?: (.*))?"
 )
+_NONE_LEFT = re.compile(r"DHCPDISCOVER\([^)]*\) ((?:[0-9a-f]{2}:){5}[0-9a-f]{2}) no address available")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253})")
 
 
@@ -222,7 +258,8 @@ def lease_event(line: str) -> LeaseEvent | None:
     """What one line of dnsmasq's log says about a lease; None when it says nothing about one. Pure."""
     match = _LEASE_LINE.search(line)
     if match is None:
-        return None
+        refused = _NONE_LEFT.search(line)
+        return None if refused is None else LeaseEvent("none-left", refused[1], "-", None)
     kind, address, mac, rest = match.groups()
     # An ACK ends with the name; a NAK and a DECLINE end with words of dnsmasq's own.
     name = rest.strip() if rest and kind == "ACK" else None

@@ -27,6 +27,8 @@ __all__ = [
     "addresses",
     "configure",
     "configure_queue",
+    "deletion",
+    "exists",
     "links",
     "open_tap",
     "remove_leftover",
@@ -54,15 +56,33 @@ _GONE = ("Cannot find device",)
 
 @dataclass(frozen=True)
 class Link:
-    """An interface of the host, as `ip -j -d link show` tells it."""
+    """An interface of the host, as `ip -d link show` tells it."""
 
     name: str
-    #: ``bridge``, ``tun``, ``veth``, ``macvtap``…; empty for hardware.
+    #: ``bridge``, ``tun``, ``veth``, ``macvtap``, ``openvswitch``…; empty for hardware.
     kind: str
+    #: ``ether`` for all that carry Ethernet frames; ``loopback``, ``none``…
+    medium: str
     #: Name of the bridge or bond it belongs to; None when it stands alone.
     master: str | None
-    loopback: bool
-    mac: str
+    up: bool
+    mtu: int
+    #: Whether a bridge speaks the spanning tree protocol; False for other kinds.
+    spanning_tree: bool = False
+
+    @classmethod
+    def from_ip(cls, plain: dict[str, Any]) -> Link:
+        """One element of the output of `ip -j -d link show`."""
+        info = plain.get("linkinfo", {})
+        return cls(
+            name=plain["ifname"],
+            kind=info.get("info_kind", ""),
+            medium=plain.get("link_type", ""),
+            master=plain.get("master"),
+            up="UP" in plain.get("flags", ()),
+            mtu=plain.get("mtu", 1500),
+            spanning_tree=bool(info.get("info_data", {}).get("stp_state", 0)),
+        )
 
 
 def tap_name(network_id: str) -> str:
@@ -84,19 +104,7 @@ def stable_mac(network_id: str, interface_id: UUID | None) -> str:
 
 def links() -> list[Link]:
     """All interfaces. Raises UplinkError."""
-    found = []
-    for plain in json.loads(programs.run(["ip", "-j", "-d", "link", "show"])):
-        kind = plain.get("linkinfo", {}).get("info_kind", "")
-        found.append(
-            Link(
-                name=plain["ifname"],
-                kind=kind,
-                master=plain.get("master"),
-                loopback=plain.get("link_type") == "loopback",
-                mac=plain.get("address", ""),
-            )
-        )
-    return found
+    return [Link.from_ip(plain) for plain in json.loads(programs.run(["ip", "-j", "-d", "link", "show"]))]
 
 
 def addresses() -> list[dict[str, Any]]:
@@ -112,8 +120,18 @@ def routes(family: int) -> list[dict[str, Any]]:
 
 def remove_leftover(name: str) -> None:
     """Remove an interface of our name, if there is one: its owner is dead, or we would not be here."""
-    if Path(f"/proc/sys/net/ipv4/conf/{name}").is_dir():
+    if exists(name):
         programs.run(["ip", "link", "del", name])
+
+
+def exists(name: str) -> bool:
+    """Whether this network namespace has an interface of that name."""
+    return Path(f"/proc/sys/net/ipv4/conf/{name}").is_dir()
+
+
+def deletion(name: str) -> Command:
+    """The undo step for an interface of ours."""
+    return Command((programs.require("ip"), "link", "del", name), _GONE)
 
 
 def open_tap(name: str, undo: UndoRecord) -> int:
@@ -131,7 +149,7 @@ def open_tap(name: str, undo: UndoRecord) -> int:
                 raise UnavailableError(
                     "This kernel's TAP has no IFF_VNET_HDR", next_step="Use Linux 5.12 or newer"
                 )
-            undo.push(Command((programs.require("ip"), "link", "del", name), _GONE))
+            undo.push(deletion(name))
             fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
             configure_queue(fd)
         except FileNotFoundError:

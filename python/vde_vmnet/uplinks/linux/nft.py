@@ -8,6 +8,8 @@ kernel drops it when that process ends, however it ends.
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import select
 import time
@@ -18,10 +20,20 @@ from vde_vmnet.errors import UplinkError
 from vde_vmnet.recovery import StopProcess, UndoRecord
 from vde_vmnet.uplinks.linux import children, programs
 
-__all__ = ["Filter", "load", "remove_leftover", "render", "table_name"]
+__all__ = [
+    "Filter",
+    "blocking_chains",
+    "load",
+    "remove_leftover",
+    "render",
+    "table_name",
+    "warn_of_foreign_filters",
+]
 
 # Chosen: loading takes 10 ms; five seconds is a machine in trouble.
 _SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,36 @@ def render(rules: Filter) -> str:
         lines += [f"\t\t{family} saddr {prefix} oifname != {device} masquerade" for family, prefix in prefixes]
         lines += ["\t}"]
     return "\n".join([*lines, "}", ""])
+
+
+def blocking_chains(listing: str) -> list[str]:
+    """Chains of others that drop what they do not name, such as ``forward of table ip filter``. Pure.
+
+    ``listing`` is the output of `nft -j list chains`. A packet must pass every table, so such a chain may
+    keep guests from the network whatever our table says.
+    """
+    found = []
+    for item in json.loads(listing).get("nftables", ()):
+        chain = item.get("chain", {})
+        if chain.get("hook") in ("forward", "input") and chain.get("policy") == "drop":
+            found.append(f"{chain['hook']} of table {chain['family']} {chain['table']}")
+    return sorted(found)
+
+
+def warn_of_foreign_filters(device: str) -> None:
+    """One log line when the host's own firewall may stand in the guests' way."""
+    try:
+        blocking = blocking_chains(programs.run(["nft", "-j", "list", "chains"]))
+    except (UplinkError, ValueError) as error:
+        _log.debug("Cannot look at the host's firewall: %s", error)
+        return
+    if blocking:
+        _log.warning(
+            "The host's firewall drops by default (%s). If guests get no address or cannot get out, allow"
+            " the interface %s there",
+            ", ".join(blocking),
+            device,
+        )
 
 
 def load(rules: Filter, undo: UndoRecord) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from vde_vmnet.errors import UnavailableError, UplinkError
 
-__all__ = ["ENVIRONMENT", "find", "missing_reason", "require", "run"]
+__all__ = ["ENVIRONMENT", "find", "install_hint", "missing_reason", "require", "run"]
 
 # The system's own directories come first: what root runs should not depend on who called it.
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"

@@ -19,29 +19,28 @@ def enable_ipv4_forwarding(undo: UndoRecord) -> None:
     redirects are accepted (ip-sysctl.rst: "all" and "default" are reset), so those are put back after it.
     """
     conf = _NET / "ipv4/conf"
-    followers = sorted(conf.glob("*/forwarding"))
-    followers.append(conf / "all/accept_redirects")
-    undo.set_sysctl(
-        _NET / "ipv4/ip_forward",
-        "1",
-        [path for path in followers if path.parent.name != "all" or path.name != "forwarding"],
-    )
+    undo.set_sysctl(_NET / "ipv4/ip_forward", "1", [*_forwarding(conf), conf / "all/accept_redirects"])
 
 
 def enable_ipv6_forwarding(undo: UndoRecord) -> None:
     """Let the host route IPv6 without losing its own addresses.
 
     A host that routes no longer listens to router advertisements unless accept_ra is 2 (ip-sysctl.rst), so
-    that is set first for every interface that listens now.
+    that is set first for every interface that listens now. Where it is 2 already, another network may have
+    set it, so that we need it is recorded all the same.
     """
     conf = _NET / "ipv6/conf"
     if not conf.is_dir():
         raise UplinkError("This kernel has no IPv6", next_step="Leave --vmnet-nat66-prefix out")
     for path in sorted(conf.glob("*/accept_ra")):
-        if path.parent.name not in ("all", "lo") and path.read_text().strip() == "1":
+        if path.parent.name not in ("all", "lo") and path.read_text().strip() in ("1", "2"):
             undo.set_sysctl(path, "2")
-    followers = [path for path in sorted(conf.glob("*/forwarding")) if path.parent.name != "all"]
-    undo.set_sysctl(conf / "all/forwarding", "1", followers)
+    undo.set_sysctl(conf / "all/forwarding", "1", _forwarding(conf))
+
+
+def _forwarding(conf: Path) -> list[Path]:
+    """The switches of the interfaces, and of those to come; not the global one."""
+    return [path for path in sorted(conf.glob("*/forwarding")) if path.parent.name != "all"]
 
 
 def quiet_device(device: str, *, ipv6: bool) -> None:
@@ -51,11 +50,13 @@ def quiet_device(device: str, *, ipv6: bool) -> None:
     advertisement of a guest is heard, and no time is spent looking for duplicates of an address that only
     we can have.
     """
+    values = [(_NET / "ipv4/conf" / device / "accept_redirects", "0")]
     conf = _NET / "ipv6/conf" / device
     if conf.is_dir():
-        if ipv6:
-            for name in ("accept_ra", "autoconf", "accept_dad", "accept_redirects"):
-                (conf / name).write_text("0")
-        else:
-            (conf / "disable_ipv6").write_text("1")
-    (_NET / "ipv4/conf" / device / "accept_redirects").write_text("0")
+        names = ("accept_ra", "autoconf", "accept_dad", "accept_redirects")
+        values += [(conf / name, "0") for name in names] if ipv6 else [(conf / "disable_ipv6", "1")]
+    for path, value in values:
+        try:
+            path.write_text(value)
+        except OSError as error:
+            raise UplinkError(f"Cannot set {path} to {value}: {error.strerror}") from error
