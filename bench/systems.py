@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import grp
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -89,6 +90,15 @@ class Running:
 
     def memory(self) -> processes.Memory:
         return processes.memory(self.process_ids())
+
+    def leave_alone(self, seconds: float) -> None:
+        """Wait. Raises BenchError when the system ends meanwhile."""
+        ended = os.pidfd_open(self._process.pid)
+        try:
+            select.select([ended], [], [], seconds)
+        finally:
+            os.close(ended)
+        self.check()
 
     def check(self) -> None:
         """Raises BenchError when it has ended by itself."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from bench.compare import Relation, Row, Subject, Target
 from bench.netns import namespaces_unavailable_reason
 from bench.scenarios.base import Answer, Bench
@@ -54,12 +52,11 @@ class Footprint:
 
     def _watch(self, running: Running, bench: Bench) -> dict[str, float]:
         with bench.clients.start("hoard", running.directory, _FIRST_STATION, _PLUGS):
-            time.sleep(_SETTLE_SECONDS)
+            running.leave_alone(_SETTLE_SECONDS)
             before = running.activity()
-            time.sleep(bench.effort.idle_seconds)
+            running.leave_alone(bench.effort.idle_seconds)
             spent = running.activity().since(before)
             memory = running.memory()
-            running.check()
         return {
             "idle_ticks": spent.ticks,
             "idle_wakeups": spent.wakeups,
