@@ -4,32 +4,42 @@ Words: a *port* is a place on the switch, named by a number the caller chooses (
 convention, VDE clients count from 1); an *endpoint* is one open descriptor on a port. Several endpoints may
 share a port (VDE allows it): frames to the port go to all of them, frames from one are not echoed to the
 others. All methods may be called from any thread; those that say so wait for the engine's thread, with the
-GIL released, for well under a millisecond.
+GIL released, for well under a millisecond; a signal handler that raises ends the wait.
 """
 
-from typing import Literal, TypedDict, final
+from typing import Literal, TypedDict, final, type_check_only
+
+__all__ = ["Engine", "EngineError", "__version__"]
 
 __version__: str
 
 class EngineError(Exception):
     """The engine refused a request or its thread has ended; the message says why."""
 
+# The dictionaries below exist for type checkers only: import them under TYPE_CHECKING.
+
+@type_check_only
 class EndpointCounters(TypedDict):
     port: int
     name: str
-    rx_frames: int  # received from the peer
+    rx_frames: int  # received from the peer, dropped ones included
     rx_bytes: int
-    tx_frames: int  # written to the peer
+    tx_frames: int  # taken by the kernel for the peer
     tx_bytes: int
     queued_frames: int  # waiting in the egress queue now
     drops: dict[str, int]  # by reason, every reason present
 
+@type_check_only
 class FdbEntry(TypedDict):
     mac: str  # "52:54:00:12:34:56"
     port: int
     age_seconds: float
 
+@type_check_only
 class Event(TypedDict):
+    # first_mac: an endpoint sent from an address it had not used before; at most 8 an endpoint, and none
+    #   from receive-only ones. endpoint_down: its descriptor became useless and is closed; no detach needed.
+    # engine_failed: the engine's thread has ended by itself, and with it every endpoint.
     kind: Literal["first_mac", "endpoint_down", "engine_failed"]
     endpoint: int  # -1 for engine_failed
     port: int
@@ -38,12 +48,12 @@ class Event(TypedDict):
 
 @final
 class Engine:
-    def __init__(self, *, fdb_capacity: int = 8192, fdb_ageing_seconds: float = 300.0) -> None:
+    def __new__(cls, *, fdb_capacity: int = 8192, fdb_ageing_seconds: float = 300.0) -> Engine:
         """Start the engine's thread. Raises EngineError (no descriptors left) or ValueError (range)."""
 
     @property
     def event_fd(self) -> int:
-        """Readable while take_events() has something to give; owned by the engine."""
+        """Readable while take_events() has something to give; owned by the engine, open until it is deleted."""
 
     def attach(
         self,
@@ -54,9 +64,10 @@ class Engine:
         name: str,
         receive_only: bool = False,
     ) -> int:
-        """Put an open, non-blocking descriptor on a port and return the endpoint's number (never reused).
+        """Put an open descriptor on a port and return the endpoint's number (never reused).
 
-        The engine owns ``fd`` from here on and closes it; if this raises, the caller still owns it.
+        The engine owns ``fd`` from here on and closes it (it works on a duplicate: the number is free again
+        when this returns); if this raises, the caller still owns it.
         ``dgram``: a connected AF_UNIX datagram socket, one bare frame a datagram. ``tap``: a TAP or macvtap
         with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are not written
         here, and only unicast frames are taken from it. Waits for the engine's thread.
@@ -66,18 +77,19 @@ class Engine:
     def detach(self, *, endpoint: int) -> None:
         """Close an endpoint; what the FDB knew through its port is forgotten with the last endpoint of it.
 
-        When this returns the descriptor is closed. An unknown endpoint (it may have gone by itself) is no
-        error. Waits for the engine's thread.
+        When this returns the descriptor is closed and take_events() says nothing about the endpoint any
+        more. An unknown endpoint (it may have gone by itself, or the engine is closed) is no error. Waits
+        for the engine's thread.
         """
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, oldest first; empty when nothing did. Never waits."""
 
     def counters(self) -> dict[int, EndpointCounters]:
-        """By endpoint. Waits for the engine's thread."""
+        """By endpoint. Waits for the engine's thread. Raises EngineError (engine ended)."""
 
     def fdb(self) -> list[FdbEntry]:
-        """What the switch has learned. Waits for the engine's thread."""
+        """What the switch has learned. Waits for the engine's thread. Raises EngineError (engine ended)."""
 
     def close(self) -> None:
         """Close every endpoint and end the thread; a second call does nothing. Waits."""

@@ -1,0 +1,131 @@
+//! The class `Engine`: releases the GIL around every wait and lets signals through.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use vde_engine::port::{self, Kind};
+use vde_engine::{EndpointId, EngineConfig, Pending};
+
+use crate::{EngineError, convert};
+
+/// How long to wait for the engine's thread before looking for signals.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Longest ageing time: a year. More is a mistake.
+const MAX_AGEING: f64 = 365.0 * 86_400.0;
+
+/// Largest table, some 50 MB.
+const MAX_CAPACITY: usize = 1 << 20;
+
+/// A learning switch with its own thread.
+#[pyclass(frozen, module = "vde_vmnet._engine")]
+pub(crate) struct Engine {
+    inner: vde_engine::Engine,
+}
+
+/// Ask the engine's thread and wait for the answer without the GIL; Ctrl-C ends the wait.
+fn answer<T: Send>(
+    py: Python<'_>,
+    ask: impl FnOnce() -> Result<Pending<T>, vde_engine::EngineError> + Send,
+) -> PyResult<T> {
+    // Receivers cannot be shared between threads, but they can be handed over.
+    let mut pending = py.detach(ask).map_err(|error| convert::engine_error(&error))?;
+    loop {
+        let (result, back) = py.detach(move || (pending.wait(PATIENCE), pending));
+        if let Some(value) = result.map_err(|error| convert::engine_error(&error))? {
+            return Ok(value);
+        }
+        pending = back;
+        py.check_signals()?;
+    }
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (*, fdb_capacity = 8192, fdb_ageing_seconds = 300.0))]
+    fn new(py: Python<'_>, fdb_capacity: usize, fdb_ageing_seconds: f64) -> PyResult<Self> {
+        if !(1..=MAX_CAPACITY).contains(&fdb_capacity) {
+            let message = format!("fdb_capacity must be 1…{MAX_CAPACITY}, not {fdb_capacity}");
+            return Err(PyValueError::new_err(message));
+        }
+        if !(fdb_ageing_seconds > 0.0 && fdb_ageing_seconds <= MAX_AGEING) {
+            let message =
+                format!("fdb_ageing_seconds must be above 0 and at most a year, not {fdb_ageing_seconds}");
+            return Err(PyValueError::new_err(message));
+        }
+        let config = EngineConfig { fdb_capacity, fdb_ageing: Duration::from_secs_f64(fdb_ageing_seconds) };
+        let inner = py.detach(|| vde_engine::Engine::start(config));
+        Ok(Self { inner: inner.map_err(|error| convert::engine_error(&error))? })
+    }
+
+    #[getter]
+    fn event_fd(&self) -> i32 {
+        self.inner.event_descriptor()
+    }
+
+    #[pyo3(signature = (*, port, kind, fd, name, receive_only = false))]
+    fn attach(
+        &self,
+        py: Python<'_>,
+        port: i64,
+        kind: &str,
+        fd: i32,
+        name: String,
+        receive_only: bool,
+    ) -> PyResult<u64> {
+        let number = u16::try_from(port)
+            .map_err(|_| PyValueError::new_err(format!("port must be 0…65535, not {port}")))?;
+        let kind = Kind::from_name(kind)
+            .ok_or_else(|| PyValueError::new_err(format!("kind must be 'dgram' or 'tap', not '{kind}'")))?;
+        let io = port::open(kind, fd).map_err(|error| convert::port_error(&error))?;
+        let attached = answer(py, || self.inner.attach(number, name, receive_only, io))?;
+        let endpoint = attached.map_err(|error| convert::engine_error(&error))?;
+        // The engine works on a duplicate; the caller's number is closed only now that nothing can fail.
+        port::descriptor::close(fd);
+        Ok(endpoint)
+    }
+
+    #[pyo3(signature = (*, endpoint))]
+    fn detach(&self, py: Python<'_>, endpoint: i64) -> PyResult<()> {
+        let Ok(number) = EndpointId::try_from(endpoint) else { return Ok(()) };
+        match answer(py, || self.inner.detach(number)) {
+            // With the engine every endpoint has gone.
+            Err(error) if error.is_instance_of::<EngineError>(py) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn take_events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let events = self.inner.take_events();
+        let list = PyList::empty(py);
+        for event in &events {
+            list.append(convert::event(py, event)?)?;
+        }
+        Ok(list)
+    }
+
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let all = answer(py, || self.inner.counters())?;
+        let dict = PyDict::new(py);
+        for stats in &all {
+            dict.set_item(stats.endpoint, convert::counters(py, stats)?)?;
+        }
+        Ok(dict)
+    }
+
+    fn fdb<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let stations = answer(py, || self.inner.stations())?;
+        let list = PyList::empty(py);
+        for station in &stations {
+            list.append(convert::station(py, station)?)?;
+        }
+        Ok(list)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.inner.close());
+    }
+}

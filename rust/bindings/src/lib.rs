@@ -1,0 +1,29 @@
+//! `vde_vmnet._engine`: the engine for Python. Converts, nothing else; `_engine.pyi` is its manual.
+
+mod convert;
+mod engine;
+
+use pyo3::prelude::*;
+
+pyo3::create_exception!(
+    _engine,
+    EngineError,
+    pyo3::exceptions::PyException,
+    "The engine refused a request or its thread has ended; the message says why."
+);
+
+/// The frame path, in Rust.
+#[pymodule]
+mod _engine {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::EngineError;
+    #[pymodule_export]
+    use super::engine::Engine;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", vde_engine::VERSION)
+    }
+}

@@ -1,0 +1,187 @@
+//! The handle of a running loop: starts its thread, asks it for things, ends it.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::RawFd;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mio::{Poll, Waker};
+
+use crate::error::EngineError;
+use crate::event::{Event, EventQueue};
+use crate::mac_table::{MacTable, Station};
+use crate::port::Port;
+use crate::runtime::{Command, EndpointId, EndpointStats, Loop, WAKE};
+
+/// Requests under way before a further one has to wait; the loop takes all of them at once.
+const COMMANDS: usize = 64;
+
+/// What can be chosen about an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineConfig {
+    /// Addresses that the switch remembers at most.
+    pub fdb_capacity: usize,
+    /// How long it remembers one that is silent.
+    pub fdb_ageing: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { fdb_capacity: 8192, fdb_ageing: Duration::from_secs(300) }
+    }
+}
+
+/// A running engine. All methods may be called from any thread; dropping it ends it.
+pub struct Engine {
+    commands: SyncSender<Command>,
+    waker: Waker,
+    events: Arc<EventQueue>,
+    /// Why the thread ended, once it has.
+    ended: Arc<OnceLock<String>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// An answer under way.
+pub struct Pending<T> {
+    reply: Receiver<T>,
+    ended: Arc<OnceLock<String>>,
+}
+
+impl<T> Pending<T> {
+    /// Wait for the answer; `None` when it was not there in time. The loop answers well under a millisecond,
+    /// so that `patience` is for a caller that must look after something else now and then.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`] when there will be none.
+    pub fn wait(&self, patience: Duration) -> Result<Option<T>, EngineError> {
+        match self.reply.recv_timeout(patience) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(ended(&self.ended)),
+        }
+    }
+}
+
+fn ended(reason: &OnceLock<String>) -> EngineError {
+    EngineError::Ended(reason.get().map_or("closed", String::as_str).to_owned())
+}
+
+impl Engine {
+    /// Start the thread.
+    ///
+    /// # Errors
+    /// [`EngineError::Start`] when the kernel gives no poller, socket pair or thread.
+    pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        let poll = Poll::new().map_err(EngineError::Start)?;
+        let waker = Waker::new(poll.registry(), WAKE).map_err(EngineError::Start)?;
+        let events = Arc::new(EventQueue::new().map_err(EngineError::Start)?);
+        let ended = Arc::new(OnceLock::new());
+        let (commands, receiver) = mpsc::sync_channel(COMMANDS);
+        let ageing = u64::try_from(config.fdb_ageing.as_millis()).unwrap_or(u64::MAX);
+        let table = MacTable::new(config.fdb_capacity, ageing);
+        let (loop_events, loop_ended) = (Arc::clone(&events), Arc::clone(&ended));
+        let body = move || {
+            // The loop is made and dropped inside, so that a panic closes what it owned before it is reported.
+            let result = panic::catch_unwind(AssertUnwindSafe(|| {
+                Loop::new(poll, receiver, Arc::clone(&loop_events), table).run()
+            }));
+            if let Some(reason) = failure(result) {
+                let _ = loop_ended.set(reason.clone());
+                loop_events.push(Event::EngineFailed { reason });
+            }
+        };
+        let thread =
+            thread::Builder::new().name("vde-engine".into()).spawn(body).map_err(EngineError::Start)?;
+        Ok(Self { commands, waker, events, ended, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Put a port on the switch. The answer is the endpoint's number; if nobody waits for it any more, the
+    /// endpoint is taken off again.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`]; the answer may be [`EngineError::Register`].
+    pub fn attach(
+        &self,
+        port: u16,
+        name: String,
+        receive_only: bool,
+        io: Box<dyn Port>,
+    ) -> Result<Pending<Result<EndpointId, EngineError>>, EngineError> {
+        self.ask(|reply| Command::Attach { port, name, receive_only, io, reply })
+    }
+
+    /// Take an endpoint off the switch and close its descriptor. One that is not there is no error.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`].
+    pub fn detach(&self, endpoint: EndpointId) -> Result<Pending<()>, EngineError> {
+        self.ask(|reply| Command::Detach { endpoint, reply })
+    }
+
+    /// The numbers of all endpoints.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`].
+    pub fn counters(&self) -> Result<Pending<Vec<EndpointStats>>, EngineError> {
+        self.ask(|reply| Command::Counters { reply })
+    }
+
+    /// What the switch has learned.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`].
+    pub fn stations(&self) -> Result<Pending<Vec<Station>>, EngineError> {
+        self.ask(|reply| Command::Stations { reply })
+    }
+
+    /// What happened since the last call, oldest first.
+    pub fn take_events(&self) -> Vec<Event> {
+        self.events.take()
+    }
+
+    /// Readable while [`Engine::take_events`] has something to give. It stays open until the engine is dropped.
+    pub fn event_descriptor(&self) -> RawFd {
+        self.events.descriptor()
+    }
+
+    /// Close every endpoint and wait for the thread to end. A second call does nothing.
+    pub fn close(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Either may fail only when the thread has ended already.
+            let _ = self.commands.send(Command::Stop);
+            let _ = self.waker.wake();
+            let _ = thread.join();
+        }
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Result<Pending<T>, EngineError> {
+        let (sender, reply) = mpsc::sync_channel(1);
+        self.commands.send(command(sender)).map_err(|_| ended(&self.ended))?;
+        self.waker.wake().map_err(|_| ended(&self.ended))?;
+        Ok(Pending { reply, ended: Arc::clone(&self.ended) })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Why the loop ended, unless it was told to.
+fn failure(result: Result<io::Result<()>, Box<dyn Any + Send>>) -> Option<String> {
+    match result {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("the poller failed: {error}")),
+        Err(payload) => {
+            let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+            Some(format!("a bug in the frame path: {}", text.unwrap_or_default()))
+        }
+    }
+}

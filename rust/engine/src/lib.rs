@@ -1,0 +1,40 @@
+//! The data plane of `vde_vmnet`: takes open descriptors and moves Ethernet frames between them in batches.
+//!
+//! Parses no configuration, runs no command, logs nothing, keeps nothing process-wide, knows no Python.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`frame`], [`vnet_header`], [`offload`] | bytes of a frame (pure) |
+//! | [`mac_table`], [`switch`] | where a frame goes, or why not (pure) |
+//! | [`stats`] | counters, one for each reason to drop (pure) |
+//! | [`pool`] | the arena for a batch, the bounded queue of a peer |
+//! | [`port`] | what frames come from and go to: one file a kind, behind one contract |
+//! | [`endpoint`] | one port in the loop: its counters, its queue, whether it is being waited for |
+//! | [`event`] | what the control plane is told |
+//! | [`runtime`] | the one loop: poll, read a batch, switch, write a batch |
+//! | [`engine`] | the handle: starts the loop's thread and talks to it |
+//!
+//! Invariants: one thread moves all frames and takes no lock to do so; every queue is bounded; a frame that is
+//! dropped raises exactly one counter; no panic leaves the thread.
+
+pub mod endpoint;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod frame;
+pub mod mac_table;
+pub mod offload;
+pub mod pool;
+pub mod port;
+pub mod runtime;
+pub mod stats;
+pub mod switch;
+pub mod vnet_header;
+
+pub use engine::{Engine, EngineConfig, Pending};
+pub use error::EngineError;
+pub use event::Event;
+pub use runtime::{EndpointId, EndpointStats};
+
+/// The version of the workspace.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

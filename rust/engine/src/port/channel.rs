@@ -1,0 +1,149 @@
+//! The test double, shipped: a port whose peer is a pair of bounded lists in memory.
+//!
+//! A socket pair gives it a real descriptor to be watched by; no frame goes through it.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Port, Readiness, Sent};
+use crate::pool::{Batch, FrameRef, Received};
+use crate::stats::Counters;
+use crate::vnet_header::{self, VnetHeader};
+
+#[derive(Default)]
+struct Shared {
+    to_engine: VecDeque<(VnetHeader, Vec<u8>)>,
+    from_engine: VecDeque<(VnetHeader, Vec<u8>)>,
+    room: usize,
+    down: Option<String>,
+    panics: bool,
+}
+
+/// The engine's half.
+pub struct Channel {
+    shared: Arc<Mutex<Shared>>,
+    watched: UnixStream,
+    unfinished: bool,
+}
+
+/// The test's half: what a virtual machine would be.
+pub struct Peer {
+    shared: Arc<Mutex<Shared>>,
+    signal: UnixStream,
+}
+
+/// A port and its peer, which takes `room` frames before it has to read.
+///
+/// # Errors
+/// What the kernel says when there is no socket pair.
+pub fn channel(room: usize) -> io::Result<(Channel, Peer)> {
+    let (watched, signal) = UnixStream::pair()?;
+    watched.set_nonblocking(true)?;
+    signal.set_nonblocking(true)?;
+    let shared = Arc::new(Mutex::new(Shared { room, ..Shared::default() }));
+    Ok((Channel { shared: Arc::clone(&shared), watched, unfinished: false }, Peer { shared, signal }))
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Channel {
+    /// Let the peer take frames with unfinished checksums, and super-frames.
+    #[must_use]
+    pub fn with_offloads(mut self) -> Self {
+        self.unfinished = true;
+        self
+    }
+}
+
+impl Peer {
+    /// Send frames that are finished.
+    pub fn send(&self, frames: &[Vec<u8>]) {
+        self.send_with_header(VnetHeader::default(), frames);
+    }
+
+    /// Send frames with this header in front.
+    pub fn send_with_header(&self, header: VnetHeader, frames: &[Vec<u8>]) {
+        lock(&self.shared).to_engine.extend(frames.iter().map(|frame| (header, frame.clone())));
+        self.ring();
+    }
+
+    /// What has arrived, in order.
+    pub fn take(&self) -> Vec<(VnetHeader, Vec<u8>)> {
+        let taken = lock(&self.shared).from_engine.drain(..).collect();
+        self.ring(); // there is room again: readiness to read is reported together with readiness to write
+        taken
+    }
+
+    /// From now on the descriptor is of no use.
+    pub fn fail(&self, reason: &str) {
+        lock(&self.shared).down = Some(reason.to_owned());
+        self.ring();
+    }
+
+    /// From now on reading is a bug.
+    pub fn panic(&self) {
+        lock(&self.shared).panics = true;
+        self.ring();
+    }
+
+    fn ring(&self) {
+        // A full socket has an edge under way already.
+        let _ = (&self.signal).write(&[1]);
+    }
+}
+
+impl Port for Channel {
+    fn descriptor(&self) -> RawFd {
+        self.watched.as_raw_fd()
+    }
+
+    fn receive(&mut self, batch: &mut Batch) -> Readiness {
+        let mut bells = [0; 64];
+        while matches!(self.watched.read(&mut bells), Ok(count) if count == bells.len()) {}
+        let mut shared = lock(&self.shared);
+        assert!(!shared.panics, "the test asked for it");
+        if let Some(reason) = &shared.down {
+            return Readiness::Down(reason.clone());
+        }
+        while batch.room() > 0 {
+            let Some((header, frame)) = shared.to_engine.pop_front() else { return Readiness::Drained };
+            let len = frame.len();
+            if let Some(slot) = batch.free_slots().next() {
+                let room = &mut slot[vnet_header::LEN..];
+                let fits = len.min(room.len());
+                room[..fits].copy_from_slice(&frame[..fits]);
+            }
+            batch.push(if len == 0 { Received::Nothing } else { Received::Frame(len) }, Some(header));
+        }
+        Readiness::More
+    }
+
+    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Sent {
+        let mut shared = lock(&self.shared);
+        let taken = frames.len().min(shared.room.saturating_sub(shared.from_engine.len()));
+        for frame in &frames[..taken] {
+            let header = frame.with_header().first_chunk().map_or_else(VnetHeader::default, VnetHeader::parse);
+            shared.from_engine.push_back((header, frame.ethernet().to_vec()));
+            counters.sent(frame.ethernet().len());
+        }
+        let readiness = if taken == frames.len() { Readiness::More } else { Readiness::Drained };
+        Sent { taken, readiness }
+    }
+
+    fn sender_waits(&self) -> bool {
+        true
+    }
+
+    fn takes_unfinished_checksums(&self) -> bool {
+        self.unfinished
+    }
+
+    fn takes_super_frames(&self) -> bool {
+        self.unfinished
+    }
+}

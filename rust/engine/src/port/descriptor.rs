@@ -1,0 +1,57 @@
+//! Questions to and settings of open descriptors, for the ports beside this file.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// The result of a system call that says -1 for an error.
+pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A second descriptor, close-on-exec, for what `fd` is open on.
+///
+/// # Errors
+/// What the kernel says when `fd` is not open or there are no descriptors left.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call reads no memory; a number that is not open is answered with EBADF.
+    let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Close a descriptor that somebody handed over by number, once the engine has taken it for good.
+pub fn close(fd: RawFd) {
+    // SAFETY: the call touches no memory. The caller gave `fd` away by the contract of `attach`.
+    unsafe { libc::close(fd) };
+}
+
+/// Make reads and writes return at once.
+pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the call reads no memory and the descriptor is open.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    if flags & libc::O_NONBLOCK == 0 {
+        // SAFETY: as above.
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    }
+    Ok(())
+}
+
+/// A socket option of type int.
+pub(super) fn socket_option(fd: BorrowedFd<'_>, option: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    let target = (&raw mut value).cast();
+    // SAFETY: `target` and `len` describe `value`, which outlives the call.
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, target, &raw mut len) })?;
+    Ok(value)
+}
+
+/// Set a socket option of type int.
+pub(super) fn set_socket_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    let source = (&raw const value).cast();
+    // SAFETY: `source` and `len` describe `value`, which outlives the call.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, source, len) })?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! A Linux TAP or macvtap with `IFF_VNET_HDR` and a 12-byte header; one read or write is one frame.
+//!
+//! Facts this file rests on: the kernel writes `num_buffers` as 0 and does not look at it; writing while the
+//! interface is down is EIO and passes; EBADFD, ENODEV or ENOLINK say that the interface is gone.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use super::{Port, PortError, Readiness, Sent, descriptor};
+use crate::pool::{Batch, FrameRef, Received};
+use crate::stats::{Counters, DropReason};
+use crate::vnet_header;
+
+const WANTED: &str = "a TAP with IFF_VNET_HDR and a 12-byte header";
+
+/// The port. See the module's head.
+pub struct Tap {
+    device: OwnedFd,
+}
+
+impl Tap {
+    /// `own` is what the caller called `given`; messages name that.
+    ///
+    /// # Errors
+    /// [`PortError::WrongKind`] for anything but a TAP set up as the module's head says.
+    pub fn new(own: OwnedFd, given: RawFd) -> Result<Self, PortError> {
+        let tap = Self { device: own };
+        let wrong = || PortError::WrongKind { fd: given, wanted: WANTED };
+        let flags = tap.interface_flags().map_err(|_| wrong())?;
+        let needed = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+        let header_len = tap.header_len().map_err(|_| wrong())?;
+        if flags & needed != needed || usize::try_from(header_len) != Ok(vnet_header::LEN) {
+            return Err(wrong());
+        }
+        descriptor::set_nonblocking(tap.device.as_fd())
+            .map_err(|source| PortError::Unusable { fd: given, source })?;
+        Ok(tap)
+    }
+
+    fn interface_flags(&self) -> io::Result<libc::c_short> {
+        // SAFETY: all-zero bytes are a valid ifreq.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // SAFETY: TUNGETIFF writes one ifreq to where the pointer says, and `request` outlives the call.
+        descriptor::check(unsafe {
+            libc::ioctl(self.device.as_raw_fd(), libc::TUNGETIFF as _, &raw mut request)
+        })?;
+        // SAFETY: TUNGETIFF has filled the flags member of the union.
+        Ok(unsafe { request.ifr_ifru.ifru_flags })
+    }
+
+    fn header_len(&self) -> io::Result<libc::c_int> {
+        let mut len: libc::c_int = 0;
+        let target = &raw mut len;
+        // SAFETY: TUNGETVNETHDRSZ writes one int to where the pointer says, and `len` outlives the call.
+        descriptor::check(unsafe { libc::ioctl(self.device.as_raw_fd(), libc::TUNGETVNETHDRSZ as _, target) })?;
+        Ok(len)
+    }
+}
+
+impl Port for Tap {
+    fn descriptor(&self) -> RawFd {
+        self.device.as_raw_fd()
+    }
+
+    fn receive(&mut self, batch: &mut Batch) -> Readiness {
+        loop {
+            let Some(slot) = batch.free_slots().next() else { return Readiness::More };
+            // SAFETY: pointer and length are those of a slot that outlives the call.
+            let result = unsafe { libc::read(self.device.as_raw_fd(), slot.as_mut_ptr().cast(), slot.len()) };
+            let Ok(len) = usize::try_from(result) else {
+                match reading(&io::Error::last_os_error()) {
+                    Some(readiness) => return readiness,
+                    None => continue,
+                }
+            };
+            match len.checked_sub(vnet_header::LEN) {
+                None | Some(0) => batch.push(Received::Nothing, None),
+                Some(len) => batch.push(Received::Frame(len), None),
+            }
+        }
+    }
+
+    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Sent {
+        let mut taken = 0;
+        while let Some(frame) = frames.get(taken) {
+            let bytes = frame.with_header();
+            // SAFETY: pointer and length are those of a slice that outlives the call.
+            let result = unsafe { libc::write(self.device.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+            if result >= 0 {
+                counters.sent(frame.ethernet().len());
+                taken += 1;
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error().unwrap_or(0) {
+                libc::EINTR => continue,
+                libc::EAGAIN => return Sent { taken, readiness: Readiness::Drained },
+                libc::EIO => counters.dropped(DropReason::InterfaceDown),
+                libc::EBADFD | libc::ENODEV | libc::ENXIO | libc::ENOLINK => {
+                    return Sent { taken, readiness: Readiness::Down(error.to_string()) };
+                }
+                // EINVAL, ENOBUFS, ENOMEM, EMSGSIZE: this frame, or this moment.
+                _ => counters.dropped(DropReason::Refused),
+            }
+            taken += 1;
+        }
+        Sent { taken, readiness: Readiness::More }
+    }
+
+    fn health(&mut self) -> Readiness {
+        match self.interface_flags() {
+            Ok(_) => Readiness::More,
+            Err(error) => Readiness::Down(error.to_string()),
+        }
+    }
+
+    fn takes_unfinished_checksums(&self) -> bool {
+        true
+    }
+
+    fn takes_super_frames(&self) -> bool {
+        true
+    }
+}
+
+/// What an error on reading means; `None` to read again.
+fn reading(error: &io::Error) -> Option<Readiness> {
+    match error.raw_os_error().unwrap_or(0) {
+        libc::EINTR => None,
+        libc::EAGAIN | libc::EIO => Some(Readiness::Drained),
+        _ => Some(Readiness::Down(error.to_string())),
+    }
+}

@@ -1,0 +1,32 @@
+//! TAP devices are Linux's; elsewhere the kind is refused when it is asked for.
+
+use std::os::fd::{OwnedFd, RawFd};
+
+use crate::pool::{Batch, FrameRef};
+use crate::port::{Port, PortError, Readiness, Sent};
+use crate::stats::Counters;
+
+/// Cannot be made here.
+pub enum Tap {}
+
+impl Tap {
+    /// # Errors
+    /// Always [`PortError::WrongKind`].
+    pub fn new(_own: OwnedFd, fd: RawFd) -> Result<Self, PortError> {
+        Err(PortError::WrongKind { fd, wanted: "a TAP: there are none on this system" })
+    }
+}
+
+impl Port for Tap {
+    fn descriptor(&self) -> RawFd {
+        match *self {}
+    }
+
+    fn receive(&mut self, _batch: &mut Batch) -> Readiness {
+        match *self {}
+    }
+
+    fn send(&mut self, _frames: &[FrameRef<'_>], _counters: &mut Counters) -> Sent {
+        match *self {}
+    }
+}
