@@ -105,7 +105,7 @@ def _scenario(scenario: Scenario, systems: Sequence[System], bench: Bench) -> re
                 answer = scenario.measure(system, bench)
                 samples.append(Sample(system.name, number, answer.values, answer.detail))
     except BenchError as error:
-        failure = str(error)
+        failure = " ".join(str(error).split())
     _progress("")
     return report.ScenarioResult(scenario.name, scenario.title, scenario.rows, samples, failure)
 

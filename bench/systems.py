@@ -24,6 +24,8 @@ from bench.compare import OURS, REFERENCE
 from bench.errors import BenchError
 from bench.netns import Namespace
 from bench.pidfile import PidfileWatch
+from vde_vmnet.demo.accounts import unprivileged_account
+from vde_vmnet.errors import UnavailableError
 
 __all__ = ["GATEWAY", "PREFIX_LENGTH", "Running", "System", "Uplink", "VdeSwitch", "VdeVmnet"]
 
@@ -133,8 +135,7 @@ class VdeVmnet:
         return True
 
     def start(self, uplink: Uplink) -> Running:
-        group = grp.getgrgid(os.getegid()).gr_name
-        options = [f"--vde-group={group}", f"--backend={'none' if uplink is Uplink.NONE else 'linux'}"]
+        options = [f"--vde-group={_group()}", f"--backend={'none' if uplink is Uplink.NONE else 'linux'}"]
         if uplink is not Uplink.NONE:
             options.append(f"--vmnet-gateway={GATEWAY}")
         if uplink is Uplink.HOST:
@@ -159,7 +160,7 @@ class VdeSwitch:
         return uplink is not Uplink.HOST_DHCP
 
     def start(self, uplink: Uplink) -> Running:
-        options = ["--numports", str(_PORTS), "--mode", "0660"]
+        options = ["--numports", str(_PORTS), "--mode", "0660", "--group", _group()]
         if uplink is Uplink.HOST:
             options += ["--tap", _TAP]
         running = _start(
@@ -173,6 +174,16 @@ class VdeSwitch:
             running.__exit__(None, None, None)
             raise
         return running
+
+
+def _group() -> str:
+    """Who may plug in: the group of the user that guests run as."""
+    if os.geteuid() != 0:
+        return grp.getgrgid(os.getegid()).gr_name
+    try:
+        return unprivileged_account().group
+    except UnavailableError as error:
+        raise BenchError(str(error)) from error
 
 
 class _Command(Protocol):

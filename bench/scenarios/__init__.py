@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.scenarios.base import Answer, Bench, Effort, Scenario
 from bench.scenarios.footprint import Footprint
+from bench.scenarios.guest_tcp import GuestTcp
 from bench.scenarios.latency import Latency
 from bench.scenarios.many_plugs import ManyPlugs
 from bench.scenarios.startup import Startup
@@ -19,6 +20,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Throughput(4, 1514, at_least=3.0),
     Throughput(4, 1514, as_they_come=True),
     Latency(),
+    GuestTcp(),
     StuckClient(),
     ManyPlugs(),
     Startup(),
