@@ -107,10 +107,7 @@ def to_markdown(run: Run) -> str:
     ]
     missed: list[str] = []
     for result in run.results:
-        title = f"**{result.title}**"
-        if result.failure:
-            title += f" not measured: {result.failure}".replace("\n", " ").replace("|", "\\|")
-        lines.append(f"| {title} | | | | | |")
+        lines.append(f"| **{result.title}** | | | | | {'not measured, see below' if result.failure else ''} |")
         for comparison in result.comparisons():
             lines.append(_line(comparison))
             if comparison.verdict is Verdict.MISSED:

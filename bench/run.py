@@ -19,7 +19,7 @@ from bench.clients import Clients
 from bench.compare import Sample
 from bench.errors import BenchError
 from bench.scenarios import SCENARIOS, Bench, Effort, Scenario
-from bench.systems import System, VdeSwitch, VdeVmnet
+from bench.systems import System, Uplink, VdeSwitch, VdeVmnet
 
 __all__ = ["main"]
 
@@ -86,6 +86,9 @@ def _measure(scenarios: Sequence[Scenario], systems: Sequence[System], effort: E
         reason = system.unavailable_reason()
         if reason is not None:
             raise BenchError(reason)
+        # A system that does not start at all ends the run here and not in every scenario.
+        with system.start(Uplink.NONE):
+            pass
     date = datetime.now().astimezone().isoformat(timespec="seconds")
     load = os.getloadavg()
     described = machine.describe(systems)

@@ -105,8 +105,7 @@ class Running:
     def check(self) -> None:
         """Raises BenchError when it has ended by itself."""
         if self._process.poll() is not None:
-            said = self._log.read_text(errors="replace").strip().splitlines()
-            raise BenchError(f"ended with status {self._process.returncode}: {' / '.join(said[-3:])}")
+            raise BenchError(f"ended with status {self._process.returncode}: {_last_words(self._log)}")
 
     def __enter__(self) -> Running:
         return self
@@ -223,8 +222,7 @@ def _start(uplink: Uplink, command: _Command) -> Running:
         try:
             watch.wait(process, _READY_SECONDS)
         except BenchError as error:
-            said = " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
-            raise BenchError(f"{process.args!r} {error}: {said}") from None
+            raise BenchError(f"{Path(command(folder)[0]).name} {error}: {_last_words(log)}") from None
         ready = time.monotonic() - before
         return Running(folder / "switch", ready, namespace, process, log, undo.pop_all())
 
@@ -238,6 +236,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
     assert process.stdin is not None
     process.stdin.close()
+
+
+def _last_words(log: Path) -> str:
+    return " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:]) or "no message"
 
 
 def _first_line(command: list[str]) -> str:
