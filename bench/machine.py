@@ -25,6 +25,8 @@ def describe(systems: Sequence[System]) -> dict[str, str]:
         "memory": f"{_memory_octets() / 2**30:.0f} GiB",
         "virtual": "yes" if _is_virtual() else "no",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        # What an unprivileged process may ask for as a socket's buffer, and gets without asking.
+        "wmem_max, wmem_default": ", ".join(_setting(name) for name in ("wmem_max", "wmem_default")),
         "distribution": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
         "Python": platform.python_version(),
         "rustc": _version(["rustc", "--version"]),
@@ -60,6 +62,10 @@ def _cpuinfo() -> list[str]:
 
 def _memory_octets() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _setting(name: str) -> str:
+    return Path("/proc/sys/net/core", name).read_text().strip()
 
 
 def _version(command: list[str]) -> str:
