@@ -63,7 +63,7 @@ class Keeper:
         channel: socket.socket,
         worker: int,
         *,
-        on_ready: Callable[[], None],
+        on_ready: Callable[[], object],
         open_guest_mac: Callable[[str], tuple[int, str]],
     ) -> None:
         """``channel``: our end of the pair. ``worker``: its pid. ``open_guest_mac``: a descriptor and its

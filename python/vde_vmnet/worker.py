@@ -13,8 +13,9 @@ import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from vde_vmnet._engine import Engine, Event
+from vde_vmnet._engine import Engine
 from vde_vmnet.config.model import SwitchConfig
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel
@@ -23,6 +24,9 @@ from vde_vmnet.ports.vde_switch import VdeSwitchListener
 from vde_vmnet.sockets import SwitchDirectory
 from vde_vmnet.uplinks.base import OpenedUplink
 from vde_vmnet.uplinks.linux.dnsmasq import lease_event
+
+if TYPE_CHECKING:
+    from vde_vmnet._engine import Event  # a shape in the stub, not an object of the module
 
 __all__ = ["serve"]
 
