@@ -27,6 +27,7 @@ from typing import Any
 from vde_vmnet.errors import ConflictError, InternalError, VdeVmnetError
 from vde_vmnet.undo_files import (
     boot_id,
+    flocked,
     is_locked,
     locked,
     namespace,
@@ -145,6 +146,19 @@ class UndoRecord:
                 path.write_text(value)
             except OSError as error:
                 raise translated(error, f"Cannot set {path} to {value}") from error
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other network of this state directory is inside this at the same time.
+
+        For looking at what the host has and then taking what is free. Waits for the other; does not
+        stand in the way of ``push`` or ``sweep``. Raises PrivilegeError or UnavailableError.
+        """
+        if self._state_dir is None:
+            yield
+            return
+        with flocked(self._state_dir / ".opening"):
+            yield
 
     def hold(self, fd: int) -> None:
         """Keep a descriptor open for as long as the record lives; it is closed by ``run`` before any step."""

@@ -17,6 +17,7 @@ from vde_vmnet.errors import PrivilegeError, UnavailableError, VdeVmnetError
 
 __all__ = [
     "boot_id",
+    "flocked",
     "is_locked",
     "locked",
     "namespace",
@@ -41,9 +42,19 @@ def locked(state_dir: Path, *, make: bool = False) -> Iterator[None]:
                 f"{state_dir} must belong to the user this runs as and be writable by no other",
                 next_step=f"Look at it with: ls -ld {state_dir}; remove it if it is not yours",
             )
-        fd = os.open(state_dir / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise translated(error, f"Cannot use the state directory {state_dir}") from error
+    with flocked(state_dir / ".lock"):
+        yield
+
+
+@contextlib.contextmanager
+def flocked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that stays; waits for whoever holds it."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise translated(error, f"Cannot write {path}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.support.netns import Namespace
 
-__all__ = ["Opened", "RefusedError", "UplinkProcess", "ask_for_lease", "picture", "processes"]
+__all__ = ["RefusedError", "UplinkProcess", "ask_for_lease", "picture", "processes", "state_directory"]
 
 ROOT = Path(__file__).parents[2]
 _ids = itertools.count(0x10000000)
@@ -37,13 +40,24 @@ class RefusedError(Exception):
         self.kind: str = answer["kind"]
 
 
-Opened = dict[str, Any]
+@contextlib.contextmanager
+def state_directory() -> Iterator[Path]:
+    """A state directory that the services' user can pass through, as it can through /run."""
+    with tempfile.TemporaryDirectory(prefix="vde_vmnet-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
 
 
 class UplinkProcess:
-    """A process that holds an open uplink. Raises RefusedError when it does not open."""
+    """A process that holds an open uplink. Raises RefusedError when it does not open.
 
-    def __init__(self, host: Namespace, state: Path, *, guest: Namespace | None = None, **asked: Any) -> None:
+    Without ``wait`` that comes with the first look at ``opened``.
+    """
+
+    def __init__(
+        self, host: Namespace, state: Path, *, guest: Namespace | None = None, wait: bool = True, **asked: Any
+    ) -> None:
         asked.setdefault("id", f"{next(_ids):08x}")
         asked["state"] = str(state)
         if guest is not None:
@@ -60,7 +74,13 @@ class UplinkProcess:
         )
         host.on_close.append(self.close)
         self.log = ""
-        self.opened = self._answer("open")
+        if wait:
+            _ = self.opened
+
+    @functools.cached_property
+    def opened(self) -> dict[str, Any]:
+        """What the process said when the uplink was open."""
+        return self._answer("open")
 
     def open_guest_mac(self, mac: str) -> str:
         """Name of the endpoint."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.netns import Namespace, wire
-from tests.system.linux_uplink import RefusedError, UplinkProcess, ask_for_lease, picture
+from tests.system.linux_uplink import RefusedError, UplinkProcess, ask_for_lease, picture, state_directory
 
 pytestmark = pytest.mark.root
 
@@ -18,10 +17,7 @@ MAC = "52:54:00:aa:bb:01"
 
 @pytest.fixture
 def state() -> Iterator[Path]:
-    """A state directory that the services' user can pass through, as it can through /run."""
-    with tempfile.TemporaryDirectory(prefix="vde_vmnet-") as name:
-        path = Path(name)
-        path.chmod(0o755)
+    with state_directory() as path:
         yield path
 
 
@@ -132,6 +128,8 @@ def test_macvtaps_are_bounded_and_foreign_addresses_refused(host: Namespace, sta
     host.run("ip", "link", "del", "theirs")
     for number in range(64):
         uplink.open_guest_mac(f"52:54:00:00:01:{number:02x}")
+    with pytest.raises(RefusedError, match="is not a MAC address"):
+        uplink.open_guest_mac("up0;link")
     with pytest.raises(RefusedError, match="64 guest addresses"):
         uplink.open_guest_mac("52:54:00:00:02:00")
     assert uplink.stop()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.netns import Namespace
-from tests.system.linux_uplink import RefusedError, UplinkProcess, picture, processes
+from tests.system.linux_uplink import RefusedError, UplinkProcess, picture, processes, state_directory
 
 pytestmark = pytest.mark.root
 
@@ -18,10 +17,7 @@ FORWARD = "net.ipv4.ip_forward"
 
 @pytest.fixture
 def state() -> Iterator[Path]:
-    """A state directory that the services' user can pass through, as it can through /run."""
-    with tempfile.TemporaryDirectory(prefix="vde_vmnet-") as name:
-        path = Path(name)
-        path.chmod(0o755)
+    with state_directory() as path:
         yield path
 
 
@@ -63,7 +59,7 @@ def test_after_kill_9_the_kernel_has_cleared_most_and_the_next_start_the_rest(
     assert again.opened["swept"] == [uplink.id]
     assert again.stop()
     assert picture(host) == before
-    assert [path.name for path in state.iterdir()] == [".lock"]
+    assert {path.name for path in state.iterdir()} <= {".lock", ".opening"}
 
 
 def test_another_network_clears_up_as_well(host: Namespace, state: Path) -> None:
@@ -117,6 +113,14 @@ def test_the_last_of_two_networks_turns_forwarding_off(
     assert host.run("sysctl", "-n", "net.ipv6.conf.up0.accept_ra").strip() == "2"
     assert last.stop()
     assert picture(host) == before
+
+
+def test_networks_that_start_together_choose_different_subnets(host: Namespace, state: Path) -> None:
+    starting = [UplinkProcess(host, state, wait=False) for _ in range(4)]
+    gateways = {one.opened["facts"]["gateway"] for one in starting}
+    assert len(gateways) == 4
+    for one in starting:
+        assert one.stop()
 
 
 def test_both_killed_at_once(host: Namespace, state: Path) -> None:
@@ -181,7 +185,7 @@ def test_a_namespace_that_has_ended_leaves_no_record(host: Namespace, state: Pat
     with Namespace("other") as other:
         UplinkProcess(other, state).kill()
     assert UplinkProcess(host, state).stop()
-    assert [path.name for path in state.iterdir()] == [".lock"]
+    assert {path.name for path in state.iterdir()} <= {".lock", ".opening"}
 
 
 def test_a_state_directory_that_others_can_write_is_refused(host: Namespace, state: Path) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.netns import Namespace, wire
-from tests.system.linux_uplink import RefusedError, UplinkProcess, ask_for_lease, picture, processes
+from tests.system.linux_uplink import (
+    RefusedError,
+    UplinkProcess,
+    ask_for_lease,
+    picture,
+    processes,
+    state_directory,
+)
 
 pytestmark = pytest.mark.root
 
@@ -20,10 +26,7 @@ WORLD6 = "2001:db8:1::2"
 
 @pytest.fixture
 def state() -> Iterator[Path]:
-    """A state directory that the services' user can pass through, as it can through /run."""
-    with tempfile.TemporaryDirectory(prefix="vde_vmnet-") as name:
-        path = Path(name)
-        path.chmod(0o755)
+    with state_directory() as path:
         yield path
 
 
@@ -89,7 +92,7 @@ def test_shared_mode_gives_addresses_names_and_the_world(
     assert uplink.stop()
     assert "DHCPACK(" in uplink.log
     assert picture(host) == before
-    assert [path.name for path in state.iterdir()] == [".lock"]
+    assert {path.name for path in state.iterdir()} <= {".lock", ".opening"}
 
 
 def test_host_mode_reaches_the_host_and_nothing_else(
@@ -243,7 +246,7 @@ def test_a_taken_port_is_refused_and_nothing_is_left(host: Namespace, state: Pat
         UplinkProcess(host, state)
     assert refused.value.kind == "ConflictError"
     assert picture(host) == before
-    assert [path.name for path in state.iterdir()] == [".lock"]
+    assert {path.name for path in state.iterdir()} <= {".lock", ".opening"}
 
 
 def test_impossible_reservations_are_refused(host: Namespace, state: Path) -> None:

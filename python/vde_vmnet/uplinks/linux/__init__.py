@@ -81,20 +81,24 @@ class LinuxUplink:
         config, device = self._config, self._device
         shared = config.mode is Mode.SHARED
         prefix = config.nat66_prefix
-        link.remove_leftover(device)
-        plan = self._plan()
-        dnsmasq.check_reservations(plan, config.reservations)
-        rules = nft.Filter(nft.table_name(self._network_id), device, plan.network, prefix, nat=shared)
-        nft.load(rules, undo)
-        if shared:
-            sysctl.enable_ipv4_forwarding(undo)
-            if prefix is not None:
-                sysctl.enable_ipv6_forwarding(undo)
         with contextlib.ExitStack() as on_failure:
-            fd = link.open_tap(device, undo)
-            on_failure.callback(os.close, fd)
-            sysctl.quiet_device(device, ipv6=prefix is not None)
-            link.configure(self._addressing(plan))
+            # From looking for a free subnet until the address is taken: two networks that start together
+            # must not choose the same one.
+            with undo.alone():
+                link.remove_leftover(device)
+                plan = self._plan()
+                dnsmasq.check_reservations(plan, config.reservations)
+                # The filter before the door, and in undoing after it.
+                table = nft.table_name(self._network_id)
+                nft.load(nft.Filter(table, device, plan.network, prefix, nat=shared), undo)
+                fd = link.open_tap(device, undo)
+                on_failure.callback(os.close, fd)
+                sysctl.quiet_device(device, ipv6=prefix is not None)
+                link.configure(self._addressing(plan))
+            if shared:
+                sysctl.enable_ipv4_forwarding(undo)
+                if prefix is not None:
+                    sysctl.enable_ipv6_forwarding(undo)
             service = dnsmasq.Service(device, plan, prefix, config.dhcp, shared, config.reservations)
             log_fd = dnsmasq.start(service, undo, undo.file("leases"))
             on_failure.pop_all()

@@ -76,7 +76,8 @@ def join_bridge(bridge: link.Link, device: str, mac: str, undo: UndoRecord) -> i
 
 def is_open_vswitch(name: str) -> bool:
     """Whether Open vSwitch is here and knows a bridge of that name."""
-    if programs.find(_OVS[0]) is None:
+    # A name that looks like an option is none of an interface.
+    if programs.find(_OVS[0]) is None or name.startswith("-"):
         return False
     try:
         programs.run([*_OVS, "br-exists", name])

@@ -9,10 +9,12 @@ stack on that interface is not reachable through it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import stat
 from pathlib import Path
 
+from vde_vmnet.addresses import MacAddress
 from vde_vmnet.errors import ConflictError, UplinkError
 from vde_vmnet.recovery import UndoRecord, Unlink
 from vde_vmnet.uplinks.linux import link, sysctl
@@ -21,6 +23,8 @@ __all__ = ["MacvtapGroup"]
 
 # Chosen: each is an interface of the host; a guest that invents MAC addresses must not fill it with them.
 _MOST_GUESTS = 64
+
+_log = logging.getLogger(__name__)
 
 
 class MacvtapGroup:
@@ -41,14 +45,25 @@ class MacvtapGroup:
 
     def open_primary(self, mac: str, undo: UndoRecord) -> int:
         """The macvtap that sends everything and hears broadcast and multicast. Raises UplinkError."""
+        if Path(f"/sys/class/net/{self._lower}/wireless").exists():
+            _log.warning(
+                "%s is wireless: most access points drop frames of other MAC addresses than its own;"
+                " --vmnet-mode=shared works there",
+                self._lower,
+            )
         return self._open(self._prefix, mac, undo, hear_all_groups=True)
 
     def open_guest(self, mac: str, undo: UndoRecord) -> tuple[int, str]:
         """A descriptor that hears what is for ``mac``, and the name of its interface.
 
         A MAC that was opened before gets a new descriptor of the same interface, if the old one is closed.
-        Raises UplinkError (64 guests are open), ConflictError (another interface has that MAC).
+        ``mac`` comes from the worker, which listens to guests: it is checked before anything else.
+        Raises UplinkError (no MAC address, 64 guests are open), ConflictError (another interface has it).
         """
+        try:
+            mac = MacAddress.parse(mac).text
+        except ValueError as error:
+            raise UplinkError(f"No descriptor: {error}") from error
         name = self._guests.get(mac)
         if name is not None:
             return _open_node(name, undo), name
