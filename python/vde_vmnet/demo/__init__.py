@@ -1,0 +1,194 @@
+"""``vde_vmnet demo``: a network and a rootless guest on it, in namespaces of their own, and what they reach.
+
+The host's own network is not touched: the daemon runs in one namespace, and what lies beyond the NAT is
+another. Everything ends with this process, also when it is interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from vde_vmnet.demo.accounts import Account, unprivileged_account
+from vde_vmnet.demo.checks import CHECKS, Row, Scene, run_check
+from vde_vmnet.demo.daemon_process import DaemonProcess
+from vde_vmnet.demo.guest import Guest, GuestConfig, vde_network
+from vde_vmnet.demo.guest_image import GuestImage, build_image, unavailable_reason
+from vde_vmnet.demo.netns import Namespace, connect
+from vde_vmnet.demo.screen import Screen
+from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError
+
+__all__ = ["main"]
+
+_GATEWAY = "192.168.105.1"
+_NETWORK = IPv4Network("192.168.105.0/24")
+_HOST_NAME = "host.vmnet.internal"
+_GUEST_MAC = "52:54:00:12:34:56"
+# TEST-NET-3, RFC 5737: addresses for documentation, which no real host has.
+_OUTSIDE, _BEYOND = "203.0.113.1", "203.0.113.10"
+
+_PROGRAMS = {"dnsmasq": "dnsmasq-base", "nft": "nftables", "ip": "iproute2", "setpriv": "util-linux"}
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"vde_vmnet demo: {message}", next_step="See vde_vmnet demo --help")
+
+
+def main(argv: list[str]) -> int:
+    """Run the demo; 0 when every row of its table held, 1 when one did not, 130 when interrupted.
+
+    Raises VdeVmnetError when it could not be carried out at all.
+    """
+    parser = _Parser(
+        prog="vde_vmnet demo",
+        description="Start a network in namespaces of its own, boot a small Linux guest on it under QEMU as an"
+        " unprivileged user, and show what guest, host and world reach of each other."
+        " Needs root for the namespaces; the host's own network is not touched.",
+        epilog="Exit status: 0 if everything in the table held, 1 if something did not, 130 if interrupted.",
+    )
+    parser.add_argument(
+        "--evidence",
+        metavar="DIR",
+        type=Path,
+        help="keep the guest's console, the daemon's log and QEMU's command line in DIR (without it they are"
+        " kept only when something failed)",
+    )
+    options = parser.parse_args(argv)
+    _require()
+    screen = Screen(sys.stdout)
+    with _interruptible(), ExitStack() as closing:
+        try:
+            return _run(screen, options.evidence, closing)
+        except KeyboardInterrupt:
+            screen.say("\nInterrupted; taking everything down.")
+            return 130
+
+
+def _require() -> None:
+    """Raises PrivilegeError or UnavailableError when this cannot work here."""
+    if sys.platform != "linux":
+        raise UnavailableError("vde_vmnet demo works on Linux only: it needs network namespaces")
+    if os.geteuid() != 0:
+        raise PrivilegeError(
+            "vde_vmnet demo needs root, to make network namespaces (QEMU itself runs without)",
+            next_step="Run it with sudo",
+        )
+    reason = unavailable_reason()
+    if reason is not None:
+        raise UnavailableError(reason.rstrip("."))
+    missing = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
+    if missing:
+        raise UnavailableError(
+            f"Programs of {', '.join(missing)} are missing",
+            next_step=f"Run: apt-get install {' '.join(missing)}",
+        )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Stop signals raise KeyboardInterrupt, once: what comes after must not cut the clean-up short."""
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, handler) for number in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in former.items():
+            signal.signal(number, old)
+
+
+def _run(screen: Screen, evidence: Path | None, closing: ExitStack) -> int:
+    account = unprivileged_account()
+    with screen.step("Making the guest's image"):
+        image = build_image()
+    # In /run, since an unprivileged QEMU must reach it and a temporary folder may be root's alone.
+    place = Path(tempfile.mkdtemp(prefix="vde_vmnet-demo-", dir="/run"))
+    closing.callback(shutil.rmtree, place, ignore_errors=True)
+    place.chmod(0o755)
+    proof = evidence or Path(tempfile.mkdtemp(prefix="vde_vmnet-demo-evidence-"))
+    proof.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    keep = True
+    try:
+        with ExitStack() as network:
+            scene = _build(screen, account, _readable(image, account, place), place, proof, network)
+            for check in CHECKS:
+                rows.append(run_check(check, scene))
+                screen.row(rows[-1])
+        keep = not all(row.held for row in rows)
+    except KeyboardInterrupt:
+        keep = False
+        raise
+    finally:
+        if rows:
+            screen.table(rows)
+        if evidence is None and not keep:
+            shutil.rmtree(proof, ignore_errors=True)
+        else:
+            screen.say(f"The guest's console, the daemon's log and QEMU's command line are in {proof}")
+    failed = sum(not row.held for row in rows)
+    screen.say(
+        f"{failed} of {len(rows)} checks failed."
+        if failed
+        else f"All {len(rows)} checks held: a guest without root is on the network."
+    )
+    return 1 if failed else 0
+
+
+def _build(
+    screen: Screen, account: Account, image: GuestImage, place: Path, proof: Path, network: ExitStack
+) -> Scene:
+    """Namespaces, daemon and guest, each ended by ``network``."""
+    with screen.step("Making a host and a world, each a network namespace"):
+        host = network.enter_context(Namespace())
+        world = network.enter_context(Namespace())
+        connect(host, "world0", world, "eth0")
+        host.run("ip", "address", "add", f"{_OUTSIDE}/24", "dev", "world0")
+        world.run("ip", "address", "add", f"{_BEYOND}/24", "dev", "eth0")
+    directory = place / "vde.ctl"
+    with screen.step(f"Starting the daemon on {directory}"):
+        daemon = network.enter_context(
+            DaemonProcess(
+                directory,
+                (f"--vmnet-gateway={_GATEWAY}", f"--vde-group={account.group}"),
+                pidfile=place / "pid",
+                log=proof / "daemon.log",
+                prefix=(*host.prefix(), shutil.which("setpriv") or "setpriv", "--pdeathsig=TERM", "--"),
+            )
+        )
+        daemon.wait_ready()
+    with screen.step(f"Booting a guest under QEMU as {account.name}"):
+        guest = network.enter_context(
+            Guest(GuestConfig(image, proof, vde_network(directory, _GUEST_MAC), account=account))
+        )
+        guest.wait_ready()
+    return Scene(host, world, guest, _GATEWAY, _NETWORK, _OUTSIDE, _BEYOND, _HOST_NAME)
+
+
+def _readable(image: GuestImage, account: Account, place: Path) -> GuestImage:
+    """The image with a kernel that ``account`` can read: some systems keep theirs for root."""
+    if image.kernel.stat().st_mode & stat.S_IROTH:
+        return image
+    copy = place / "kernel"
+    shutil.copyfile(image.kernel, copy)
+    os.chown(copy, account.uid, account.gid)
+    copy.chmod(0o400)
+    return replace(image, kernel=copy)

@@ -117,6 +117,7 @@ class Guest:
                     stdout=log,
                     stderr=log,
                     pass_fds=(command_guest.fileno(), monitor_guest.fileno()),
+                    start_new_session=True,  # a Ctrl-C at the terminal is ours to act on
                 )
             except FileNotFoundError as error:
                 self._channel.close()

@@ -26,7 +26,7 @@ from vde_vmnet.errors import UnavailableError
 __all__ = ["GuestImage", "build_image", "default_cache", "unavailable_reason"]
 
 # Raise when what goes into an image changes without any of its inputs changing.
-_RECIPE = 1
+_RECIPE = 2
 _WANTED_MODULES = ["virtio_pci", "virtio_net"]
 _DIRECTORIES = "bin", "dev", "etc", "lib", "proc", "run", "sys", "tmp", "usr", "usr/bin", "var", "var/www"
 _PACKAGES = "qemu-system-x86 linux-image-cloud-amd64 busybox-static"
@@ -161,6 +161,10 @@ def _initramfs(modules: Path, order: list[str], busybox: Path, files: Sequence[P
         cpio.file("etc/udhcpc.script", DHCP_SCRIPT.encode(), 0o755),
         cpio.file("etc/modules", "".join(f"{path}\n" for path in loaded).encode()),
         cpio.file("etc/passwd", b"root::0:0:root:/:/bin/sh\n"),
+        cpio.file("etc/group", b"root:x:0:\n"),
+        # Without it the C library asks for modules that a static program cannot load, and crashes.
+        cpio.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\nservices: files\n"),
+        cpio.file("etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n"),
         cpio.file("var/www/index.html", b"hello from the guest\n"),
         cpio.file("bin/busybox", busybox.read_bytes(), 0o755),
     ]

@@ -31,12 +31,14 @@ hostname guest
 exec 3<>{COMMAND_PORT}
 stty raw -echo <&3
 echo {READY} >&3
+# In a shell of its own: process 1 inherits orphans, and their end would cut a read short in the middle.
 while read -r number seconds command <&3; do
     echo "$command" | base64 -d > /run/command
     setsid timeout -s KILL "$seconds" sh /run/command < /dev/null > /run/output 2>&1 3>&-
     status=$?
     echo "$number $status $(base64 -w 0 < /run/output)" >&3
-done
+done &
+while kill -0 $! 2> /dev/null; do wait $!; done
 poweroff -f
 """
 

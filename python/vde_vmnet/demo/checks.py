@@ -1,0 +1,193 @@
+"""What the demo claims, one function a row: each returns what was seen, or raises CheckFailedError."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+from vde_vmnet.demo.errors import CheckFailedError, GuestError
+from vde_vmnet.demo.guest import Guest
+from vde_vmnet.demo.netns import Namespace
+from vde_vmnet.demo.traffic import HttpServer, ThroughputServer, fetch
+
+__all__ = ["CHECKS", "Check", "Row", "Scene", "run_check"]
+
+_HTTP_PORT = 8080
+_THROUGHPUT_SECONDS = 1.5
+_PINGS = 3
+_GREETING = b"hello from beyond\n"
+
+
+@dataclass
+class Scene:
+    """Who takes part. ``lease`` is filled by the first check that needs the network."""
+
+    host: Namespace
+    world: Namespace
+    guest: Guest
+    gateway: str
+    network: IPv4Network
+    #: The host's own address towards the world, and the world's.
+    outside: str
+    beyond: str
+    #: Name under which guests find the host.
+    host_name: str
+    lease: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def guest_address(self) -> str:
+        """Raises CheckFailedError before there is one."""
+        if not self.lease:
+            raise CheckFailedError("the guest has no address")
+        return self.lease["address"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row to be: its title and what fills it."""
+
+    title: str
+    run: Callable[[Scene], str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table."""
+
+    title: str
+    held: bool
+    seen: str
+    seconds: float
+
+
+def run_check(check: Check, scene: Scene) -> Row:
+    """Carry one check out; a failure of any part of it is a row, not an exception."""
+    started = time.monotonic()
+    try:
+        held, seen = True, check.run(scene)
+    except (CheckFailedError, GuestError, OSError) as error:
+        held, seen = False, " ".join(str(error).split())
+    return Row(check.title, held, seen, time.monotonic() - started)
+
+
+def _rootless(scene: Scene) -> str:
+    credentials = scene.guest.credentials()
+    account = scene.guest.config.account
+    if not credentials.rootless or account is None:
+        raise CheckFailedError(f"it has {credentials}")
+    return (
+        f"user {account.name} (uid {account.uid}), no capabilities, groups {sorted(credentials.groups) or '-'}"
+    )
+
+
+def _lease(scene: Scene) -> str:
+    lease = scene.guest.request_lease()
+    if lease is None:
+        raise CheckFailedError("no DHCP server answered")
+    if IPv4Address(lease["address"]) not in scene.network:
+        raise CheckFailedError(f"{lease['address']} is not in {scene.network}")
+    if lease["router"] != scene.gateway:
+        raise CheckFailedError(f"the router is {lease['router'] or 'not given'} instead of {scene.gateway}")
+    scene.lease = lease
+    minutes = int(lease["seconds"]) // 60
+    return f"{lease['address']}/{lease['prefix']} for {minutes} min from {lease['server']}"
+
+
+def _ping_statistics(output: str) -> str:
+    answered = re.search(r"(\d+) packets transmitted, (\d+) packets received", output)
+    times = re.search(r"min/avg/max = ([\d.]+)/([\d.]+)/", output)
+    if answered is None or times is None or answered[1] != answered[2]:
+        raise CheckFailedError(output or "ping said nothing")
+    return f"{answered[2]} of {answered[1]} answered, best {times[1]} ms"
+
+
+def _ping_host(scene: Scene) -> str:
+    _ = scene.guest_address
+    said = scene.guest.run(f"ping -c {_PINGS} -i 0.2 -W 2 {scene.gateway}").output
+    return f"{scene.gateway}: {_ping_statistics(said)}"
+
+
+def _ping_guest(scene: Scene) -> str:
+    address = scene.guest_address
+    said = scene.host.run("busybox", "ping", "-c", str(_PINGS), "-i", "0.2", "-W", "2", address)
+    return f"{address}: {_ping_statistics(said)}"
+
+
+def _name(scene: Scene) -> str:
+    said = scene.guest.run(f"nslookup {scene.host_name} {scene.gateway}").output
+    addresses = re.findall(r"^Address(?: \d+)?: +(\S+)", said.partition("Name:")[2], re.MULTILINE)
+    if scene.gateway not in addresses:
+        raise CheckFailedError(f"{scene.host_name}: {said}")
+    return f"{scene.host_name} is {scene.gateway}"
+
+
+def _guest_fetches(scene: Scene, address: str) -> str:
+    said = scene.guest.run(f"timeout 10 wget -q -O - http://{address}:{_HTTP_PORT}/").output
+    if said.encode() != _GREETING:
+        raise CheckFailedError(f"http://{address}:{_HTTP_PORT}/ gave: {said}")
+    return f"http://{address}:{_HTTP_PORT}/"
+
+
+def _http_host(scene: Scene) -> str:
+    address = scene.guest_address
+    with HttpServer(scene.host.path, scene.gateway, _HTTP_PORT, _GREETING) as server:
+        url = _guest_fetches(scene, scene.gateway)
+    if server.clients != [address]:
+        raise CheckFailedError(f"{url} was asked by {server.clients} instead of {address}")
+    return f"{url}, asked by {address}"
+
+
+def _http_guest(scene: Scene) -> str:
+    address = scene.guest_address
+    scene.guest.check("httpd -p 80 -h /var/www")
+    page = fetch(scene.host.path, address, 80)
+    if page != b"hello from the guest\n":
+        raise CheckFailedError(f"http://{address}/ gave: {page[:80]!r}")
+    return f"http://{address}/"
+
+
+def _http_world(scene: Scene) -> str:
+    _ = scene.guest_address
+    with HttpServer(scene.world.path, scene.beyond, _HTTP_PORT, _GREETING) as server:
+        url = _guest_fetches(scene, scene.beyond)
+    if server.clients != [scene.outside]:
+        raise CheckFailedError(f"{url} was asked by {server.clients} instead of {scene.outside}")
+    return f"{url}, which saw the host's {scene.outside}"
+
+
+def _throughput(scene: Scene, command: str, *, sending: bool) -> str:
+    _ = scene.guest_address
+    with ThroughputServer(
+        scene.host.path, scene.gateway, seconds=_THROUGHPUT_SECONDS, sending=sending
+    ) as server:
+        said = scene.guest.run(command.format(target=f"{scene.gateway} {server.port}"), seconds=30)
+        result = server.result()
+    if result is None:
+        raise CheckFailedError(f"nothing arrived: {said.output}")
+    return str(result)
+
+
+def _throughput_out(scene: Scene) -> str:
+    return _throughput(scene, "nc {target} -e dd if=/dev/zero bs=64k", sending=False)
+
+
+def _throughput_in(scene: Scene) -> str:
+    return _throughput(scene, "nc {target} -e dd of=/dev/null bs=64k", sending=True)
+
+
+#: In the order in which they are carried out and shown.
+CHECKS: Sequence[Check] = (
+    Check("QEMU runs without root", _rootless),
+    Check("DHCP lease", _lease),
+    Check("ping guest -> host", _ping_host),
+    Check("ping host -> guest", _ping_guest),
+    Check("name of the host", _name),
+    Check("HTTP guest -> host", _http_host),
+    Check("HTTP host -> guest", _http_guest),
+    Check("HTTP guest -> world, by NAT", _http_world),
+    Check("TCP guest -> host", _throughput_out),
+    Check("TCP host -> guest", _throughput_in),
+)

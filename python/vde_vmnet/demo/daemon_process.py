@@ -1,0 +1,165 @@
+"""A daemon as a child: started with a pidfile, waited for without polling, ended and judged.
+
+Also what tests use to start the daemon, so that they see what a user sees: a process, its messages, its
+pidfile and its exit status.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vde_vmnet.errors import UplinkError
+
+__all__ = ["DaemonProcess", "FileWatch"]
+
+# It is ready within half a second; the rest is for a machine that is busy.
+_READY_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+
+# sys/inotify.h: CLOSE_WRITE | MOVED_TO | CREATE; and the fixed part of an event.
+_IN_APPEARS = 0x008 | 0x080 | 0x100
+_IN_CLOEXEC = os.O_CLOEXEC
+_IN_NONBLOCK = os.O_NONBLOCK
+_EVENT = struct.Struct("iIII")
+
+
+class FileWatch:
+    """Readable whenever something appears or is written in a directory. A context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises OSError when the directory is not there."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd: int = libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK)
+        if self.fd < 0 or libc.inotify_add_watch(self.fd, os.fsencode(directory), _IN_APPEARS) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(directory))
+
+    def drain(self) -> None:
+        """Forget what has happened so far."""
+        try:
+            while os.read(self.fd, 64 * _EVENT.size):
+                pass
+        except BlockingIOError:
+            return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.fd)
+
+
+class DaemonProcess:
+    """``vde_vmnet OPTIONS DIRECTORY`` as a child. A context manager: leaving it ends the daemon."""
+
+    def __init__(
+        self,
+        directory: Path,
+        options: Sequence[str] = (),
+        *,
+        pidfile: Path,
+        log: Path,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; returns at once. ``prefix`` goes before the command (to enter a namespace), ``log``
+        gets its messages, ``environment`` is added to ours."""
+        self.directory = directory
+        self.pidfile = pidfile
+        self.log = log
+        self.command = [
+            *prefix,
+            *(sys.executable, "-m", "vde_vmnet"),
+            *options,
+            f"--pidfile={pidfile}",
+            str(directory),
+        ]
+        # A namespace's command may start in another directory, so a relative PYTHONPATH would be lost.
+        paths = os.environ.get("PYTHONPATH")
+        absolute = (
+            {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))} if paths else {}
+        )
+        with log.open("ab") as stream:
+            stream.write(f"$ {shlex.join(self.command)}\n".encode())
+            stream.flush()
+            self.started = time.monotonic()
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env={**os.environ, **absolute, **(environment or {})},
+                start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on
+            )
+
+    def wait_ready(self, seconds: float = _READY_SECONDS) -> float:
+        """Until the pidfile is there; how many seconds that took since the start.
+
+        Raises UplinkError with the daemon's last words when it ends before, or is not ready in time.
+        """
+        deadline = time.monotonic() + seconds
+        ended = os.pidfd_open(self.process.pid)
+        try:
+            with FileWatch(self.pidfile.parent) as watch:
+                poll = select.poll()
+                poll.register(watch.fd, select.POLLIN)
+                poll.register(ended, select.POLLIN)
+                while not self._ready():
+                    left = deadline - time.monotonic()
+                    if self.process.poll() is not None:
+                        raise UplinkError(
+                            f"The daemon ended with status {self.process.returncode}: {self.words()}"
+                        )
+                    if left <= 0 or not poll.poll(left * 1000):
+                        raise UplinkError(f"The daemon was not ready after {seconds:.0f} s: {self.words()}")
+                    watch.drain()
+        finally:
+            os.close(ended)
+        return time.monotonic() - self.started
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = _STOP_SECONDS) -> int:
+        """Ask it to end and wait; its exit status, negative when a signal ended it.
+
+        Raises subprocess.TimeoutExpired when it does not end; it is killed then.
+        """
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def words(self) -> str:
+        """The last lines that it wrote, as one."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return " | ".join(line for line in lines[-5:] if not line.startswith("$ ")) or "it said nothing"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _ready(self) -> bool:
+        # The file is made before it is filled.
+        try:
+            return self.pidfile.read_text().strip() == str(self.process.pid)
+        except FileNotFoundError:
+            return False
