@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vde_vmnet.config.model import SwitchConfig
 from vde_vmnet.errors import ConfigurationError, ConflictError, PrivilegeError
+from vde_vmnet.privileges import invoking_identity
 
 __all__ = ["CONTROL_NAME", "MAX_DIRECTORY_LENGTH", "SwitchDirectory", "is_stale"]
 
@@ -116,8 +117,7 @@ class SwitchDirectory:
                     next_step="Remove it or choose another path",
                 )
             control = path / CONTROL_NAME
-            left_over = is_stale(control)
-            if not left_over and os.path.lexists(control):
+            if os.path.lexists(control) and not is_stale(control):
                 raise _in_use(path)
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PrivilegeError(
@@ -131,8 +131,9 @@ class SwitchDirectory:
         except BaseException:
             os.close(lock)
             raise
-        directory = cls(path, lock, made=made or left_over, mode=mode, gid=gid)
-        directory.sweep()
+        directory = cls(path, lock, made=made, mode=mode, gid=gid)
+        if directory.sweep():
+            directory.made = True
         return directory
 
     @property
@@ -141,7 +142,10 @@ class SwitchDirectory:
         return self._mode & 0o666
 
     def listen(self) -> socket.socket:
-        """Bind and listen on the control socket; non-blocking. Raises OSError."""
+        """Bind and listen on the control socket; non-blocking.
+
+        Raises PrivilegeError when the user we serve as cannot get here, OSError.
+        """
         control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         control.setblocking(False)
         path = self.path / CONTROL_NAME
@@ -149,6 +153,13 @@ class SwitchDirectory:
             control.bind(os.fspath(path))
             self.hand_out(path)
             control.listen(_BACKLOG)
+        except PermissionError:
+            control.close()
+            raise PrivilegeError(
+                f'Switch directory "{self.path}" may not be used by "{invoking_identity().name}", as whom the'
+                " daemon serves",
+                next_step="Choose a path whose every parent that user may enter, or another --user",
+            ) from None
         except BaseException:
             control.close()
             raise
@@ -168,12 +179,18 @@ class SwitchDirectory:
             with suppress(OSError):
                 (self.path / CONTROL_NAME).unlink()
 
-    def sweep(self) -> None:
-        """Remove VDE sockets on which nobody listens; files of other names are nobody's business."""
+    def sweep(self) -> bool:
+        """Remove VDE sockets on which nobody listens; files of other names are nobody's business.
+
+        True when a switch's own sockets were among them: then the directory was a switch's.
+        """
+        of_a_switch = False
         with suppress(OSError):
             for entry in sorted(self.path.iterdir()):
                 if _VDE_NAME.fullmatch(entry.name) and is_stale(entry):
                     entry.unlink(missing_ok=True)
+                    of_a_switch |= not entry.name.startswith(".")
+        return of_a_switch
 
     def remove(self) -> None:
         """After everything: sweep, and remove the directory if it is ours and empty."""

@@ -98,8 +98,8 @@ class _Worker:
                     port=UPLINK_PORT, kind=endpoint.kind.value, fd=endpoint.fd, name=endpoint.name
                 )
             self._listener.start()
-            self._report()
             self._ask_keeper(ready)
+            self._report()
             await self._ended
         finally:
             await self._listener.stop()
