@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _BUILD = _ROOT / "build" / "bench"
 _RESULTS = _ROOT / "bench" / "results"
 
-_FULL = Effort("full", rounds=5, seconds=2.0, pings=10_000, idle_seconds=5.0, tcp_seconds=6)
+_FULL = Effort("full", rounds=5, seconds=2.0, pings=10_000, idle_seconds=5.0, tcp_seconds=4)
 _QUICK = Effort("quick", rounds=2, seconds=0.7, pings=3_000, idle_seconds=2.0, tcp_seconds=3)
 
 
@@ -92,21 +93,25 @@ def _measure(scenarios: Sequence[Scenario], systems: Sequence[System], effort: E
     date = datetime.now().astimezone().isoformat(timespec="seconds")
     load = os.getloadavg()
     described = machine.describe(systems)
-    bench = Bench(Clients(_BUILD / "bin"), effort)
-    results = [_scenario(scenario, systems, bench) for scenario in scenarios]
+    clients = Clients(_BUILD / "bin")
+    results = [_scenario(scenario, systems, clients, effort) for scenario in scenarios]
     return report.Run(date, asdict(effort), described, load, results)
 
 
-def _scenario(scenario: Scenario, systems: Sequence[System], bench: Bench) -> report.ScenarioResult:
+def _scenario(
+    scenario: Scenario, systems: Sequence[System], clients: Clients, effort: Effort
+) -> report.ScenarioResult:
     samples: list[Sample] = []
     failure = scenario.unavailable_reason() or ""
     try:
-        # A B A B …: what the machine does besides touches both alike.
-        for number in range(bench.effort.rounds if not failure else 0):
-            for system in systems:
-                _progress(f"{scenario.title}: round {number + 1} of {bench.effort.rounds}, {system.name}")
-                answer = scenario.measure(system, bench)
-                samples.append(Sample(system.name, number, answer.values, answer.detail))
+        with ExitStack() as closing:
+            bench = Bench(clients, effort, closing)
+            # A B A B …: what the machine does besides touches both alike.
+            for number in range(effort.rounds if not failure else 0):
+                for system in systems:
+                    _progress(f"{scenario.title}: round {number + 1} of {effort.rounds}, {system.name}")
+                    answer = scenario.measure(system, bench)
+                    samples.append(Sample(system.name, number, answer.values, answer.detail))
     except BenchError as error:
         failure = " ".join(str(error).split())
     _progress("")

@@ -1,12 +1,13 @@
 """The Scenario contract: one question to both systems, asked once per round.
 
-A scenario starts the system itself, measures, stops it, and gives the values of its rows. It never compares:
-that is done from the samples (``compare.py``), so that nothing here can favour a side.
+A scenario starts the system itself, measures, and gives the values of its rows. It never compares: that is done
+from the samples (``compare.py``), so that nothing here can favour a side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +42,8 @@ class Bench:
 
     clients: Clients
     effort: Effort
+    #: Closed after the last round, for what a scenario keeps between rounds.
+    closing: ExitStack
 
 
 @dataclass(frozen=True)
