@@ -62,13 +62,13 @@ def _enter(fd: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def relay(uplink: Uplink, opened: OpenedUplink, undo: UndoRecord, guest: int | None) -> None:
+def relay(uplink: Uplink, opened: OpenedUplink, undo: UndoRecord, guest: int | None, log: int | None) -> None:
     """Carry frames and obey the lines of standard input until it says stop."""
     assert opened.endpoint is not None
     primary = opened.endpoint.fd
     receivers = [primary]
     while True:
-        waiting = [0, *([*receivers, guest] if guest is not None else []), *_log(opened)]
+        waiting = [0, *([*receivers, guest] if guest is not None else []), *([] if log is None else [log])]
         ready, _, _ = select.select(waiting, [], [])
         for fd in ready:
             if fd == 0:
@@ -82,17 +82,13 @@ def relay(uplink: Uplink, opened: OpenedUplink, undo: UndoRecord, guest: int | N
                     continue
                 receivers.append(endpoint.fd)
                 say(event="guest", name=endpoint.name)
-            elif fd == opened.service_log_fd:
+            elif fd == log:
                 say(event="log", text=os.read(fd, 65536).decode(errors="replace"))
             else:
                 frame = os.read(fd, _FRAME)
                 # What a guest's own macvtap hears of broadcast, the primary has heard as well.
                 if fd in (guest, primary) or not frame[12] & 1:
                     os.write(primary if fd == guest else guest or 0, frame)
-
-
-def _log(opened: OpenedUplink) -> list[int]:
-    return [] if opened.service_log_fd is None else [opened.service_log_fd]
 
 
 def main() -> None:
@@ -121,7 +117,7 @@ def main() -> None:
         swept=swept,
         per_guest_mac=opened.per_guest_mac,
     )
-    relay(uplink, opened, undo, guest)
+    relay(uplink, opened, undo, guest, opened.service_log_fd if asked.get("read_log", True) else None)
     say(event="closed", complete=undo.run())
 
 

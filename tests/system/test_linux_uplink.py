@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,24 @@ pytestmark = pytest.mark.root
 
 WORLD = "198.51.100.2"
 WORLD6 = "2001:db8:1::2"
+
+#: A thousand guests ask for an address: BOOTP header, magic cookie, option 53 = DISCOVER (RFC 2131, 2132).
+DISCOVER_1000_TIMES = """
+import socket, struct
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+client.bind(("0.0.0.0", 68))
+client.settimeout(0.02)
+for number in range(1000):
+    header = struct.pack(">BBBBIHH16x", 1, 1, 6, 0, number, 0, 0x8000)
+    mac = struct.pack(">HI10x192x", 0x5254, number)
+    client.sendto(header + mac + bytes.fromhex("63825363 350101 ff"), ("255.255.255.255", 67))
+    try:
+        client.recv(1500)
+    except TimeoutError:
+        continue
+"""
 
 
 @pytest.fixture
@@ -254,3 +273,14 @@ def test_impossible_reservations_are_refused(host: Namespace, state: Path) -> No
         with pytest.raises(RefusedError, match=r"--reserve 52:54:00:aa:bb:01=") as refused:
             UplinkProcess(host, state, reserve=[text])
         assert refused.value.kind == "ConfigurationError"
+
+
+def test_a_log_that_nobody_reads_does_not_stop_the_services(
+    host: Namespace, guest: Namespace, state: Path
+) -> None:
+    uplink = UplinkProcess(host, state, guest=guest, read_log=False)
+    guest.run("ip", "address", "add", "192.168.105.250/24", "dev", "eth0")
+    # Each makes two lines; the pipe holds some eight hundred.
+    guest.run(sys.executable, "-c", DISCOVER_1000_TIMES)
+    assert resolves(guest, "host.vmnet.internal", "192.168.105.1") == "192.168.105.1"
+    assert uplink.stop()

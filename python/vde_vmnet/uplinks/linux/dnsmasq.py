@@ -42,8 +42,9 @@ HOST_NAME = f"host.{DOMAIN}"
 _LEASE = "1h"
 # Chosen: more than a /20 of guests; bounds what a guest that invents MAC addresses can make dnsmasq keep.
 _MOST_LEASES = 4096
-# Chosen: a full pipe must not stop dnsmasq; that many lines wait, later ones are lost and counted by it.
-_LOG_QUEUE = 100
+# Chosen: that many lines wait while the log's pipe is full, later ones are lost. From nine on dnsmasq slows
+# itself down, up to half a second a line, to let the log catch up.
+_LOG_QUEUE = 8
 # Chosen: it is ready within 20 ms; ten seconds is a machine in trouble.
 _SECONDS = 10.0
 _ARGUMENTS = (
@@ -184,6 +185,8 @@ def start(service: Service, undo: UndoRecord, lease_file: Path) -> int:
         local.callback(os.close, null)
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
         on_failure.callback(os.close, log_read)
+        # Together with --log-async: whoever reads the log late, or not at all, does not stop dnsmasq.
+        os.set_blocking(log_write, False)
         with contextlib.ExitStack() as writer:
             writer.callback(os.close, log_write)
             pid = children.start(
