@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-__all__ = ["Ipv4Plan", "MacAddress", "Reservation"]
+__all__ = ["Ipv4Plan", "MacAddress", "Reservation", "digest"]
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 # RFC 1123 section 2.1: letters, digits and hyphens, not at an end, at most 63 octets.
 _HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def digest(data: bytes, size: int) -> bytes:
+    """``size`` bytes (at most 8) that depend on ``data`` alone, for names that must come out the same again.
+
+    No secret and no defence hangs on it, so checksums do: hashlib would bring all of OpenSSL into a process
+    that runs as root.
+    """
+    return (zlib.crc32(data).to_bytes(4, "big") + zlib.crc32(b"more " + data).to_bytes(4, "big"))[:size]
 
 
 @dataclass(frozen=True, order=True)

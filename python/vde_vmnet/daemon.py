@@ -153,6 +153,8 @@ def _serve(
     """Stages 3 and 4."""
     # Before the drop: the service user may not be able to read the folder we are installed in. The keeper
     # never loads it, nor the engine.
+    # asyncio does without ssl where there is none; a daemon that speaks no TLS saves 4 MB of it.
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from vde_vmnet import worker
 
     privileges.drop(identity, gid)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def worker_pid(daemon: DaemonProcess) -> int:
 
 def status_of(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return dict(re.split(r":\s*", line, maxsplit=1) for line in lines)  # type: ignore[misc]
+    return dict(re.split(r":\s*", line, maxsplit=1) for line in lines)
 
 
 def descriptors(pid: int) -> int:
@@ -197,8 +198,8 @@ def test_when_one_process_is_killed_the_other_ends(tmp_path: Path, victim: str) 
 
 @pytest.mark.root
 def test_a_start_after_kill_minus_nine_finds_what_was_left(tmp_path: Path) -> None:
-    arguments = {"pidfile": tmp_path / "pid", "log": tmp_path / "log"}
-    with DaemonProcess(tmp_path / "sw", OPTIONS, **arguments) as first:
+    start = partial(DaemonProcess, tmp_path / "sw", OPTIONS, pidfile=tmp_path / "pid", log=tmp_path / "log")
+    with start() as first:
         first.wait_ready()
         worker = worker_pid(first)
         peer = VdePeer(first.directory)
@@ -206,7 +207,7 @@ def test_a_start_after_kill_minus_nine_finds_what_was_left(tmp_path: Path) -> No
         first.process.wait()
         os.kill(worker, signal.SIGKILL)
         peer.close()
-    with DaemonProcess(tmp_path / "sw", OPTIONS, **arguments) as second:
+    with start() as second:
         second.wait_ready()
         with VdePeer(second.directory) as one, VdePeer(second.directory) as two:
             introduce(one, two)

@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from vde_vmnet import __version__, log
+import vde_vmnet
+from vde_vmnet import log
 from vde_vmnet.config import arguments
 from vde_vmnet.errors import ConfigurationError, VdeVmnetError
 
@@ -50,7 +51,7 @@ def _serve(argv: Sequence[str], *, debug: bool) -> int:
             parser.print_help()
             return 0
         if options.version:
-            sys.stdout.write(f"{__version__}\n")
+            sys.stdout.write(f"{vde_vmnet.__version__}\n")
             return 0
         config = arguments.parse(options, debug=debug, warn=_log.warning)
     except ConfigurationError:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from pathlib import Path
 from uuid import UUID
 
-from vde_vmnet.addresses import Ipv4Plan, Reservation
+from vde_vmnet.addresses import Ipv4Plan, Reservation, digest
 
 __all__ = ["Backend", "DaemonConfig", "Mode", "SwitchConfig", "UplinkConfig", "network_id"]
 
@@ -80,4 +79,4 @@ def network_id(directory: Path) -> str:
 
     They depend on the switch directory alone, so that the next start finds what a killed one left.
     """
-    return hashlib.sha256(str(directory).encode()).hexdigest()[:8]
+    return digest(str(directory).encode(), 4).hex()

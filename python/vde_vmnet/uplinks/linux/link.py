@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import struct
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from vde_vmnet.addresses import digest
 from vde_vmnet.errors import PrivilegeError, UnavailableError, UplinkError
 from vde_vmnet.recovery import Command, UndoRecord
 from vde_vmnet.uplinks.linux import programs
@@ -97,7 +97,7 @@ def stable_mac(network_id: str, interface_id: UUID | None) -> str:
     ``--vmnet-interface-id`` when given, else from the network's id.
     """
     seed = interface_id.bytes if interface_id is not None else network_id.encode()
-    octets = bytearray(hashlib.sha256(b"vde_vmnet uplink " + seed).digest()[:6])
+    octets = bytearray(digest(b"vde_vmnet uplink " + seed, 6))
     octets[0] = (octets[0] & 0xFC) | 0x02  # unicast, locally administered: IEEE 802 section 8.4
     return octets.hex(":")
 
