@@ -88,7 +88,7 @@ docs: build ## the generated pages of docs/reference
 
 fuzz-smoke: build ## each fuzz target for FUZZ_SECONDS (30)
 	cd rust/fuzz && cargo run --release --quiet -- --seconds $${FUZZ_SECONDS:-30}
-	$(PYTHON) -m pytest -q tests/fuzz
+	$(PYTHON) -m tests.fuzz --seconds $${FUZZ_SECONDS:-30}
 
 all: test fuzz-smoke ## test and fuzz-smoke
 
