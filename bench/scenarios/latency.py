@@ -23,8 +23,8 @@ _NOT_ABOVE = Target(Subject.RATIO, Relation.AT_MOST, 1.0)
 class Latency:
     """p50 and p99; the mean would be one late timer's.
 
-    Twice: as the scheduler places the three processes, where waking a sleeping processor is most of the time and
-    the placement most of the difference; and all on one processor, which shows the switch's own path.
+    Twice: as the scheduler places the three processes, where waking a sleeping processor is most of the time
+    and the placement most of the difference; and all on one processor, which shows the switch's own path.
     """
 
     name = "round-trip"
