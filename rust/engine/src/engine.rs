@@ -9,13 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use mio::{Poll, Waker};
-
 use crate::error::EngineError;
 use crate::event::{Event, EventQueue};
 use crate::mac_table::{MacTable, Station};
 use crate::port::Port;
-use crate::runtime::{Command, EndpointId, EndpointStats, Loop, WAKE};
+use crate::runtime::{Attachment, Command, EndpointId, EndpointStats, Loop};
+use crate::sys::Waker;
 
 /// Requests under way before a further one has to wait; the loop takes all of them at once.
 const COMMANDS: usize = 64;
@@ -76,19 +75,18 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Start`] when the kernel gives no poller, socket pair or thread.
     pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
-        let poll = Poll::new().map_err(EngineError::Start)?;
-        let waker = Waker::new(poll.registry(), WAKE).map_err(EngineError::Start)?;
+        let (waker, waker_end) = Waker::new().map_err(EngineError::Start)?;
         let events = Arc::new(EventQueue::new().map_err(EngineError::Start)?);
         let ended = Arc::new(OnceLock::new());
         let (commands, receiver) = mpsc::sync_channel(COMMANDS);
         let ageing = u64::try_from(config.fdb_ageing.as_millis()).unwrap_or(u64::MAX);
         let table = MacTable::new(config.fdb_capacity, ageing);
+        let mut frames =
+            Loop::new(waker_end, receiver, Arc::clone(&events), table).map_err(EngineError::Start)?;
         let (loop_events, loop_ended) = (Arc::clone(&events), Arc::clone(&ended));
         let body = move || {
-            // The loop is made and dropped inside, so that a panic closes what it owned before it is reported.
-            let result = panic::catch_unwind(AssertUnwindSafe(|| {
-                Loop::new(poll, receiver, Arc::clone(&loop_events), table).run()
-            }));
+            // The loop is dropped inside, so that a panic closes what it owned before it is reported.
+            let result = panic::catch_unwind(AssertUnwindSafe(move || frames.run()));
             if let Some(reason) = failure(result) {
                 let _ = loop_ended.set(reason.clone());
                 loop_events.push(Event::EngineFailed { reason });
@@ -111,7 +109,7 @@ impl Engine {
         receive_only: bool,
         io: Box<dyn Port>,
     ) -> Result<Pending<Result<EndpointId, EngineError>>, EngineError> {
-        self.ask(|reply| Command::Attach { port, name, receive_only, io, reply })
+        self.ask(|reply| Command::Attach(Attachment { port, name, receive_only, io }, reply))
     }
 
     /// Take an endpoint off the switch and close its descriptor. One that is not there is no error.
@@ -119,7 +117,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Ended`].
     pub fn detach(&self, endpoint: EndpointId) -> Result<Pending<()>, EngineError> {
-        self.ask(|reply| Command::Detach { endpoint, reply })
+        self.ask(|reply| Command::Detach(endpoint, reply))
     }
 
     /// The numbers of all endpoints.
@@ -127,7 +125,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Ended`].
     pub fn counters(&self) -> Result<Pending<Vec<EndpointStats>>, EngineError> {
-        self.ask(|reply| Command::Counters { reply })
+        self.ask(Command::Counters)
     }
 
     /// What the switch has learned.
@@ -135,7 +133,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Ended`].
     pub fn stations(&self) -> Result<Pending<Vec<Station>>, EngineError> {
-        self.ask(|reply| Command::Stations { reply })
+        self.ask(Command::Stations)
     }
 
     /// What happened since the last call, oldest first.
@@ -152,9 +150,9 @@ impl Engine {
     pub fn close(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // Either may fail only when the thread has ended already.
+            // Sending fails only when the thread has ended already.
             let _ = self.commands.send(Command::Stop);
-            let _ = self.waker.wake();
+            self.waker.wake();
             let _ = thread.join();
         }
     }
@@ -162,7 +160,7 @@ impl Engine {
     fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Result<Pending<T>, EngineError> {
         let (sender, reply) = mpsc::sync_channel(1);
         self.commands.send(command(sender)).map_err(|_| ended(&self.ended))?;
-        self.waker.wake().map_err(|_| ended(&self.ended))?;
+        self.waker.wake();
         Ok(Pending { reply, ended: Arc::clone(&self.ended) })
     }
 }

@@ -115,13 +115,11 @@ mod tests {
     use super::*;
 
     fn readable(queue: &EventQueue) -> bool {
-        let mut poll = mio::Poll::new().unwrap();
-        let mut source = mio::unix::SourceFd(&queue.descriptor());
-        let (token, interest) = (mio::Token(0), mio::Interest::READABLE);
-        mio::event::Source::register(&mut source, poll.registry(), token, interest).unwrap();
-        let mut events = mio::Events::with_capacity(1);
-        poll.poll(&mut events, Some(std::time::Duration::ZERO)).unwrap();
-        !events.is_empty()
+        let mut poller = crate::sys::Poller::new();
+        poller.add(queue.descriptor(), 0, crate::sys::Interest::READ).unwrap();
+        let mut reports = Vec::new();
+        poller.wait(&mut reports, Some(std::time::Duration::ZERO)).unwrap();
+        !reports.is_empty()
     }
 
     fn new_address(endpoint: EndpointId) -> Event {

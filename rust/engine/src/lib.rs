@@ -8,6 +8,7 @@
 //! | [`mac_table`], [`switch`] | where a frame goes, or why not (pure) |
 //! | [`stats`] | counters, one for each reason to drop (pure) |
 //! | [`pool`] | the arena for a batch, the bounded queue of a peer |
+//! | `sys` | the poller and what wakes it |
 //! | [`port`] | what frames come from and go to: one file a kind, behind one contract |
 //! | [`endpoint`] | one port in the loop: its counters, its queue, whether it is being waited for |
 //! | [`event`] | what the control plane is told |
@@ -29,6 +30,7 @@ pub mod port;
 pub mod runtime;
 pub mod stats;
 pub mod switch;
+mod sys;
 pub mod vnet_header;
 
 pub use engine::{Engine, EngineConfig, Pending};

@@ -3,6 +3,8 @@
 //! Also who sits on which port: a port is a number, its members are endpoints, and a port may have several.
 //! Transparent to VLAN tags and to the reserved group addresses: both are forwarded like anything else.
 
+use std::collections::HashMap;
+
 use crate::frame::{Addresses, MacAddress};
 use crate::mac_table::{Learned, MacTable, Millis, Station};
 use crate::stats::DropReason;
@@ -44,8 +46,7 @@ pub struct Member {
 /// The forwarding database and the members of all ports.
 pub struct Switch {
     table: MacTable,
-    /// Members by port number; grows to the highest number in use.
-    ports: Vec<Vec<Member>>,
+    ports: HashMap<u16, Vec<Member>>,
     /// Everybody who can be given frames, for flooding.
     receivers: Vec<Member>,
 }
@@ -54,16 +55,12 @@ impl Switch {
     /// A switch without members.
     #[must_use]
     pub fn new(table: MacTable) -> Self {
-        Self { table, ports: Vec::new(), receivers: Vec::new() }
+        Self { table, ports: HashMap::new(), receivers: Vec::new() }
     }
 
     /// Put an endpoint on its port.
     pub fn join(&mut self, member: Member) {
-        let index = usize::from(member.port);
-        if self.ports.len() <= index {
-            self.ports.resize_with(index + 1, Vec::new);
-        }
-        self.ports[index].push(member);
+        self.ports.entry(member.port).or_default().push(member);
         if !member.receive_only {
             self.receivers.push(member);
         }
@@ -72,10 +69,10 @@ impl Switch {
     /// Take an endpoint off its port; with the last one what was learned through the port is forgotten.
     pub fn leave(&mut self, slot: Slot, port: u16) {
         self.receivers.retain(|member| member.slot != slot);
-        if let Some(members) = self.ports.get_mut(usize::from(port)) {
+        if let Some(members) = self.ports.get_mut(&port) {
             members.retain(|member| member.slot != slot);
             if members.is_empty() {
-                *members = Vec::new();
+                self.ports.remove(&port);
                 self.table.forget_port(port);
             }
         }
@@ -112,7 +109,7 @@ impl Switch {
         out.clear();
         match decision {
             Decision::Port(port) => {
-                let members = self.ports.get(usize::from(port)).map_or(&[][..], Vec::as_slice);
+                let members = self.ports.get(&port).map_or(&[][..], Vec::as_slice);
                 out.extend(members.iter().filter(|member| !member.receive_only).map(|member| member.slot));
             }
             Decision::Flood => {

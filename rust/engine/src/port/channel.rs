@@ -1,6 +1,7 @@
 //! The test double, shipped: a port whose peer is a pair of bounded lists in memory.
 //!
-//! A socket pair gives it a real descriptor to be watched by; no frame goes through it.
+//! A socket pair gives it a real descriptor to be watched by: readable while frames wait, not writable while the
+//! peer has no room. No frame goes through it.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -8,7 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Port, Readiness, Sent};
+use super::{Down, Port};
 use crate::pool::{Batch, FrameRef, Received};
 use crate::stats::Counters;
 use crate::vnet_header::{self, VnetHeader};
@@ -60,6 +61,20 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// Everything was read: the descriptor is not readable until the peer rings again.
+    fn silence(&self) {
+        let mut bells = [0; 64];
+        while matches!((&self.watched).read(&mut bells), Ok(count) if count > 0) {}
+    }
+
+    /// There is no room: the descriptor is not writable until the peer has read.
+    fn plug(&self) {
+        let filling = [0; 4096];
+        while matches!((&self.watched).write(&filling), Ok(count) if count > 0) {}
+    }
+}
+
 impl Peer {
     /// Send frames that are finished.
     pub fn send(&self, frames: &[Vec<u8>]) {
@@ -68,31 +83,36 @@ impl Peer {
 
     /// Send frames with this header in front.
     pub fn send_with_header(&self, header: VnetHeader, frames: &[Vec<u8>]) {
-        lock(&self.shared).to_engine.extend(frames.iter().map(|frame| (header, frame.clone())));
-        self.ring();
+        self.change(|shared| shared.to_engine.extend(frames.iter().map(|frame| (header, frame.clone()))));
     }
 
     /// What has arrived, in order.
     pub fn take(&self) -> Vec<(VnetHeader, Vec<u8>)> {
-        let taken = lock(&self.shared).from_engine.drain(..).collect();
-        self.ring(); // there is room again: readiness to read is reported together with readiness to write
-        taken
+        let mut shared = lock(&self.shared);
+        let mut filling = [0; 4096];
+        while matches!((&self.signal).read(&mut filling), Ok(count) if count > 0) {}
+        shared.from_engine.drain(..).collect()
+    }
+
+    /// How many frames the engine has not read yet.
+    pub fn unread(&self) -> usize {
+        lock(&self.shared).to_engine.len()
     }
 
     /// From now on the descriptor is of no use.
     pub fn fail(&self, reason: &str) {
-        lock(&self.shared).down = Some(reason.to_owned());
-        self.ring();
+        self.change(|shared| shared.down = Some(reason.to_owned()));
     }
 
     /// From now on reading is a bug.
     pub fn panic(&self) {
-        lock(&self.shared).panics = true;
-        self.ring();
+        self.change(|shared| shared.panics = true);
     }
 
-    fn ring(&self) {
-        // A full socket has an edge under way already.
+    fn change(&self, change: impl FnOnce(&mut Shared)) {
+        let mut shared = lock(&self.shared);
+        change(&mut shared);
+        // When the socket is full it is readable, which is all that is wanted.
         let _ = (&self.signal).write(&[1]);
     }
 }
@@ -102,16 +122,14 @@ impl Port for Channel {
         self.watched.as_raw_fd()
     }
 
-    fn receive(&mut self, batch: &mut Batch) -> Readiness {
-        let mut bells = [0; 64];
-        while matches!(self.watched.read(&mut bells), Ok(count) if count == bells.len()) {}
+    fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
         let mut shared = lock(&self.shared);
         assert!(!shared.panics, "the test asked for it");
         if let Some(reason) = &shared.down {
-            return Readiness::Down(reason.clone());
+            return Err(Down(reason.clone()));
         }
         while batch.room() > 0 {
-            let Some((header, frame)) = shared.to_engine.pop_front() else { return Readiness::Drained };
+            let Some((header, frame)) = shared.to_engine.pop_front() else { break };
             let len = frame.len();
             if let Some(slot) = batch.free_slots().next() {
                 let room = &mut slot[vnet_header::LEN..];
@@ -120,10 +138,13 @@ impl Port for Channel {
             }
             batch.push(if len == 0 { Received::Nothing } else { Received::Frame(len) }, Some(header));
         }
-        Readiness::More
+        if shared.to_engine.is_empty() {
+            self.silence();
+        }
+        Ok(())
     }
 
-    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Sent {
+    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Result<usize, Down> {
         let mut shared = lock(&self.shared);
         let taken = frames.len().min(shared.room.saturating_sub(shared.from_engine.len()));
         for frame in &frames[..taken] {
@@ -131,8 +152,10 @@ impl Port for Channel {
             shared.from_engine.push_back((header, frame.ethernet().to_vec()));
             counters.sent(frame.ethernet().len());
         }
-        let readiness = if taken == frames.len() { Readiness::More } else { Readiness::Drained };
-        Sent { taken, readiness }
+        if taken < frames.len() {
+            self.plug();
+        }
+        Ok(taken)
     }
 
     fn sender_waits(&self) -> bool {

@@ -12,22 +12,17 @@ use std::os::unix::net::UnixDatagram;
 use super::mmsg_linux as mmsg;
 #[cfg(not(target_os = "linux"))]
 use super::mmsg_other as mmsg;
-use super::{Port, PortError, Readiness, Sent, descriptor};
-use crate::pool::{BATCH, Batch, FrameRef};
+use super::{Down, Port, PortError, descriptor};
+use crate::pool::{Batch, FrameRef};
 use crate::stats::{Counters, DropReason};
 
 /// Bytes the kernel may hold for the peer, if the system's limit allows and nobody has set more. Chosen: some
 /// 450 full frames, so that a peer that is off the processor for a moment costs nothing.
 const SEND_BUFFER: libc::c_int = 1 << 20;
 
-/// Messages asked for in the first call on a quiet socket; doubled while they fill. Preparing the call costs
-/// more than a lone frame is worth otherwise.
-const FEWEST: usize = 4;
-
 /// The port. See the module's head.
 pub struct Dgram {
     socket: UnixDatagram,
-    expected: usize,
 }
 
 impl Dgram {
@@ -47,7 +42,7 @@ impl Dgram {
         }
         enlarge(&socket, libc::SO_SNDBUF);
         enlarge(&socket, libc::SO_RCVBUF);
-        Ok(Self { socket, expected: FEWEST })
+        Ok(Self { socket })
     }
 }
 
@@ -65,37 +60,14 @@ impl Port for Dgram {
         self.socket.as_raw_fd()
     }
 
-    fn receive(&mut self, batch: &mut Batch) -> Readiness {
-        let mut remembered = false;
-        loop {
-            let asked = self.expected.min(batch.room());
-            match mmsg::receive(&self.socket, batch, asked) {
-                Ok(got) if got < asked => {
-                    // The kernel looked for one more and found none: whatever comes now is a new edge.
-                    self.expected = (self.expected / 2).max(FEWEST);
-                    return Readiness::Drained;
-                }
-                Ok(_) => {
-                    self.expected = (self.expected * 2).min(BATCH);
-                    if batch.room() == 0 {
-                        return Readiness::More;
-                    }
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => {
-                        self.expected = FEWEST;
-                        return Readiness::Drained;
-                    }
-                    io::ErrorKind::Interrupted => {}
-                    // What the socket remembers of a peer that went (ECONNRESET and the like) is told once.
-                    _ if !remembered => remembered = true,
-                    _ => return Readiness::Down(error.to_string()),
-                },
-            }
-        }
+    fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
+        // An error is no reason to give the endpoint up: it is what the socket remembers of a peer that went,
+        // told once, and the control connection decides.
+        let _ = mmsg::receive(&self.socket, batch);
+        Ok(())
     }
 
-    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Sent {
+    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Result<usize, Down> {
         let mut taken = 0;
         while taken < frames.len() {
             let rest = &frames[taken..];
@@ -108,7 +80,7 @@ impl Port for Dgram {
                 }
                 Err(error) => match fate(&error) {
                     Fate::Again => {}
-                    Fate::Wait => return Sent { taken, readiness: Readiness::Drained },
+                    Fate::Wait => break,
                     Fate::DropOne(reason) => {
                         counters.dropped(reason);
                         taken += 1;
@@ -120,13 +92,13 @@ impl Port for Dgram {
                 },
             }
         }
-        Sent { taken, readiness: Readiness::More }
+        Ok(taken)
     }
 
-    fn health(&mut self) -> Readiness {
-        // Reading the error takes it off the socket. The endpoint stays: its control connection decides.
+    fn health(&mut self) -> Result<(), Down> {
+        // Reading the error takes it off the socket; for the rest see `receive`.
         let _ = self.socket.take_error();
-        Readiness::More
+        Ok(())
     }
 
     fn sender_waits(&self) -> bool {

@@ -9,9 +9,10 @@ use std::os::unix::net::UnixDatagram;
 use crate::pool::{Batch, FrameRef, Received};
 use crate::vnet_header::{self, VnetHeader};
 
-/// Read up to `most` datagrams into `batch` and say how many there were.
-pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch, most: usize) -> io::Result<usize> {
-    for got in 0..most {
+/// Read as many datagrams as `batch` has room for and say how many there were.
+pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch) -> io::Result<usize> {
+    let room = batch.room();
+    for got in 0..room {
         let Some(slot) = batch.free_slots().next() else { return Ok(got) };
         let len = slot.len() - vnet_header::LEN - 1;
         let mut iov = libc::iovec { iov_base: slot[vnet_header::LEN..].as_mut_ptr().cast(), iov_len: len };
@@ -32,7 +33,7 @@ pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch, most: usize) -> 
         };
         batch.push(received, Some(VnetHeader::default()));
     }
-    Ok(most)
+    Ok(room)
 }
 
 /// Send `frames` (at least one) and say how many the kernel took.

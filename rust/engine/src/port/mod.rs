@@ -1,27 +1,28 @@
 //! The contract between the loop and whatever frames come from or go to. Read this file first.
 //!
-//! A port owns one open descriptor and does three things with it: read a batch, write a batch, say whether the
-//! peer is alive. It never waits, decides nothing about where frames go, and keeps no queue: what the peer did
+//! A port owns one open descriptor and does three things with it: read a batch, write a batch, say whether it is
+//! still of use. It never waits, decides nothing about where frames go, and keeps no queue: what the peer did
 //! not take stays with the loop.
 //!
 //! To add a kind of port: write its file, add one line to [`Kind`] and to [`open`], its tests, its page.
 //!
 //! What the loop promises a port:
 //! - all calls come from one thread;
-//! - [`Port::receive`] is called after the descriptor became readable, until the port says
-//!   [`Readiness::Drained`]; then not before it becomes readable again. Readiness is *edge triggered*: a port
-//!   that says `Drained` too early sleeps for ever, so it says so only after the kernel had no more;
-//! - [`Port::send`] gets frames in the order in which they are to go out, never empty ones, and after
-//!   [`Readiness::Drained`] only when the descriptor became writable again;
-//! - frames given to a port that lacks [`Port::takes_unfinished_checksums`] are finished.
+//! - [`Port::receive`] is called when the descriptor is readable. A port need not read everything: readiness is
+//!   level triggered, what was left is reported again. It should not try for more than the batch has room for;
+//!   the loop chooses that room so that quiet peers cost one short call;
+//! - [`Port::send`] gets frames in the order in which they are to go out, never empty ones, and after it took
+//!   fewer than it was given only when the descriptor became writable again;
+//! - frames given to a port that lacks [`Port::takes_unfinished_checksums`] or [`Port::takes_super_frames`] need
+//!   neither.
 //!
 //! What a port promises the loop:
 //! - bytes from the peer are hostile: lengths are checked, nothing panics;
 //! - each frame it took is counted once, as sent or as dropped for one reason;
 //! - an error that will come again for every frame (the peer is gone) drops the frames and is no news; an
-//!   error after which the descriptor is of no use is [`Readiness::Down`].
+//!   error after which the descriptor is of no use is [`Down`].
 //!
-//! This folder is the only place with `unsafe`: system calls that the standard library does not have.
+//! This folder is, with `sys/`, the only place with `unsafe`: system calls that the standard library lacks.
 
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -36,45 +37,41 @@ mod mmsg_linux;
 #[cfg(any(test, not(target_os = "linux")))]
 mod mmsg_other;
 #[cfg(target_os = "linux")]
-pub mod tap_linux;
+#[path = "tap_linux.rs"]
+pub mod tap;
 #[cfg(not(target_os = "linux"))]
 #[path = "tap_other.rs"]
-pub mod tap_linux;
+pub mod tap;
 
-/// How a batch ended.
+/// The descriptor is of no use any more, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// There may be more to read, or room to write more.
-    More,
-    /// The kernel has nothing more, or takes nothing more, for now.
-    Drained,
-    /// The descriptor is of no use any more, and why.
-    Down(String),
-}
-
-/// How far a batch was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// Frames done with, from the first: sent, or dropped and counted.
-    pub taken: usize,
-    /// Whether the rest can be tried at once.
-    pub readiness: Readiness,
-}
+pub struct Down(pub String);
 
 /// One open descriptor with frames on it. There is no method for a single frame.
 pub trait Port: Send {
     /// What the poller watches; it stays the same as long as the port lives.
     fn descriptor(&self) -> RawFd;
 
-    /// Read as many frames as `batch` has room for.
-    fn receive(&mut self, batch: &mut Batch) -> Readiness;
+    /// Read at most as many frames as `batch` has room for. None at all is no error.
+    ///
+    /// # Errors
+    /// [`Down`], after which the port is dropped; what it has pushed is still forwarded.
+    fn receive(&mut self, batch: &mut Batch) -> Result<(), Down>;
 
-    /// Write `frames` in order (at least one, at most [`crate::pool::BATCH`]); count each that was taken.
-    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Sent;
+    /// Write `frames` in order (at least one, at most [`crate::pool::BATCH`]) and say how many are done with,
+    /// from the first: sent, or dropped and counted. Fewer than were given: the kernel takes no more for now.
+    ///
+    /// # Errors
+    /// [`Down`], after which the port is dropped, and with it what it was given.
+    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Result<usize, Down>;
 
-    /// Asked when the poller reports an error or a hang-up, so that it does not report it again.
-    fn health(&mut self) -> Readiness {
-        Readiness::More
+    /// Asked when the poller reports an error or a hang-up; takes the error off the descriptor, so that it is
+    /// not reported again.
+    ///
+    /// # Errors
+    /// [`Down`], after which the port is dropped.
+    fn health(&mut self) -> Result<(), Down> {
+        Ok(())
     }
 
     /// Whether whoever sends into this port waits when nobody reads, and loses nothing by waiting. Only such a
@@ -119,7 +116,7 @@ impl Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// It is not open, or the kernel refuses to answer.
-    #[error("Descriptor {fd} cannot be used: {source}")]
+    #[error("Descriptor {fd} cannot be used")]
     Unusable {
         /// The number the caller gave.
         fd: RawFd,
@@ -145,6 +142,6 @@ pub fn open(kind: Kind, fd: RawFd) -> Result<Box<dyn Port>, PortError> {
     let own: OwnedFd = descriptor::duplicate(fd).map_err(|source| PortError::Unusable { fd, source })?;
     match kind {
         Kind::Dgram => Ok(Box::new(dgram::Dgram::new(own, fd)?)),
-        Kind::Tap => Ok(Box::new(tap_linux::Tap::new(own, fd)?)),
+        Kind::Tap => Ok(Box::new(tap::Tap::new(own, fd)?)),
     }
 }

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use super::{Port, PortError, Readiness, Sent, descriptor};
+use super::{Down, Port, PortError, descriptor};
 use crate::pool::{Batch, FrameRef, Received};
 use crate::stats::{Counters, DropReason};
 use crate::vnet_header;
@@ -63,15 +63,17 @@ impl Port for Tap {
         self.device.as_raw_fd()
     }
 
-    fn receive(&mut self, batch: &mut Batch) -> Readiness {
+    fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
         loop {
-            let Some(slot) = batch.free_slots().next() else { return Readiness::More };
+            let Some(slot) = batch.free_slots().next() else { return Ok(()) };
             // SAFETY: pointer and length are those of a slot that outlives the call.
             let result = unsafe { libc::read(self.device.as_raw_fd(), slot.as_mut_ptr().cast(), slot.len()) };
             let Ok(len) = usize::try_from(result) else {
-                match reading(&io::Error::last_os_error()) {
-                    Some(readiness) => return readiness,
-                    None => continue,
+                let error = io::Error::last_os_error();
+                match error.raw_os_error().unwrap_or(0) {
+                    libc::EINTR => continue,
+                    libc::EAGAIN | libc::EIO => return Ok(()),
+                    _ => return Err(Down(error.to_string())),
                 }
             };
             match len.checked_sub(vnet_header::LEN) {
@@ -81,7 +83,7 @@ impl Port for Tap {
         }
     }
 
-    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Sent {
+    fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Result<usize, Down> {
         let mut taken = 0;
         while let Some(frame) = frames.get(taken) {
             let bytes = frame.with_header();
@@ -95,24 +97,21 @@ impl Port for Tap {
             let error = io::Error::last_os_error();
             match error.raw_os_error().unwrap_or(0) {
                 libc::EINTR => continue,
-                libc::EAGAIN => return Sent { taken, readiness: Readiness::Drained },
+                libc::EAGAIN => break,
                 libc::EIO => counters.dropped(DropReason::InterfaceDown),
                 libc::EBADFD | libc::ENODEV | libc::ENXIO | libc::ENOLINK => {
-                    return Sent { taken, readiness: Readiness::Down(error.to_string()) };
+                    return Err(Down(error.to_string()));
                 }
                 // EINVAL, ENOBUFS, ENOMEM, EMSGSIZE: this frame, or this moment.
                 _ => counters.dropped(DropReason::Refused),
             }
             taken += 1;
         }
-        Sent { taken, readiness: Readiness::More }
+        Ok(taken)
     }
 
-    fn health(&mut self) -> Readiness {
-        match self.interface_flags() {
-            Ok(_) => Readiness::More,
-            Err(error) => Readiness::Down(error.to_string()),
-        }
+    fn health(&mut self) -> Result<(), Down> {
+        self.interface_flags().map(drop).map_err(|error| Down(error.to_string()))
     }
 
     fn takes_unfinished_checksums(&self) -> bool {
@@ -121,14 +120,5 @@ impl Port for Tap {
 
     fn takes_super_frames(&self) -> bool {
         true
-    }
-}
-
-/// What an error on reading means; `None` to read again.
-fn reading(error: &io::Error) -> Option<Readiness> {
-    match error.raw_os_error().unwrap_or(0) {
-        libc::EINTR => None,
-        libc::EAGAIN | libc::EIO => Some(Readiness::Drained),
-        _ => Some(Readiness::Down(error.to_string())),
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 
 use crate::pool::{Batch, FrameRef};
-use crate::port::{Port, PortError, Readiness, Sent};
+use crate::port::{Down, Port, PortError};
 use crate::stats::Counters;
 
 /// Cannot be made here.
@@ -22,11 +22,11 @@ impl Port for Tap {
         match *self {}
     }
 
-    fn receive(&mut self, _batch: &mut Batch) -> Readiness {
+    fn receive(&mut self, _batch: &mut Batch) -> Result<(), Down> {
         match *self {}
     }
 
-    fn send(&mut self, _frames: &[FrameRef<'_>], _counters: &mut Counters) -> Sent {
+    fn send(&mut self, _frames: &[FrameRef<'_>], _counters: &mut Counters) -> Result<usize, Down> {
         match *self {}
     }
 }
