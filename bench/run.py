@@ -1,13 +1,14 @@
 """``python -m bench.run``: every scenario, ours and vde_switch in turn, one table at the end.
 
 Exit status 0 when everything could be measured, whatever came out (a benchmark is not a test); 1 when something
-could not; 2 for wrong usage.
+could not; 2 for wrong usage; 130 when it was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -44,11 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         effort = replace(effort, rounds=options.rounds)
     chosen = [scenario for scenario in SCENARIOS if not options.only or scenario.name in options.only]
     systems: list[System] = [VdeVmnet(options.daemon), VdeSwitch()]
+    # Asked to end either way, it takes down what it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run = _measure(chosen, systems, effort)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted, nothing stored", file=sys.stderr)
+        return 128 + signal.SIGINT
     table = report.to_markdown(run)
     print(table)
     stored = _store(run, table, _RESULTS if options.record else _BUILD / "results")
