@@ -13,6 +13,7 @@ import socket
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from vde_vmnet import privileges, recovery, uplinks
 from vde_vmnet.config.model import DaemonConfig, network_id
@@ -58,8 +59,8 @@ def run(config: DaemonConfig) -> int:
             _log.info("%s while the network was being opened; taking it down", stopped)
             return 0
         if not privileged:
-            return _serve(config, network, identity, gid, None)
-        return _keep(config, network, identity, gid)
+            return _serve(network, identity, gid, None)
+        return _keep(network, identity, gid)
 
 
 def _open(
@@ -91,7 +92,7 @@ def _open(
     return _Network(directory, uplink, uplink.open(undo), undo, pidfile)
 
 
-def _keep(config: DaemonConfig, network: _Network, identity: privileges.Identity, gid: int) -> int:
+def _keep(network: _Network, identity: privileges.Identity, gid: int) -> int:
     """Fork the worker; be its keeper."""
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
@@ -103,7 +104,7 @@ def _keep(config: DaemonConfig, network: _Network, identity: privileges.Identity
         if network.pidfile is not None:
             network.pidfile.release_in_child()
         # Not a return: the keeper's clean-up on the way out is not the worker's.
-        os._exit(_worker_status(config, network, identity, gid, theirs))
+        os._exit(_worker_status(network, identity, gid, theirs))
     theirs.close()
     for fd in _handed_over(network.opened):
         os.close(fd)
@@ -126,12 +127,10 @@ def _handed_over(opened: OpenedUplink) -> list[int]:
     return descriptors + ([opened.service_log_fd] if opened.service_log_fd is not None else [])
 
 
-def _worker_status(
-    config: DaemonConfig, network: _Network, identity: privileges.Identity, gid: int, channel: socket.socket
-) -> int:
+def _worker_status(network: _Network, identity: privileges.Identity, gid: int, channel: socket.socket) -> int:
     """The worker's life as an exit status; errors are reported here, since the keeper cannot see them."""
     try:
-        return _serve(config, network, identity, gid, KeeperChannel(channel))
+        return _serve(network, identity, gid, KeeperChannel(channel))
     except VdeVmnetError as error:
         _log.error("%s", error)
         return error.exit_code
@@ -144,7 +143,6 @@ def _worker_status(
 
 
 def _serve(
-    config: DaemonConfig,
     network: _Network,
     identity: privileges.Identity,
     gid: int,
@@ -156,6 +154,7 @@ def _serve(
     # asyncio does without ssl where there is none; a daemon that speaks no TLS saves 4 MB of it.
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from vde_vmnet import worker
+    from vde_vmnet.ports.vde_switch import VdeSwitchListener
 
     privileges.drop(identity, gid)
 
@@ -165,5 +164,5 @@ def _serve(
         elif network.pidfile is not None:
             network.pidfile.write(os.getpid())
 
-    worker.serve(config.switch, network.directory, network.opened, keeper, ready)
+    worker.serve([partial(VdeSwitchListener, network.directory)], network.opened, keeper, ready)
     return 0

@@ -11,17 +11,14 @@ import os
 import resource
 import signal
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vde_vmnet._engine import Engine
-from vde_vmnet.config.model import SwitchConfig
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel
-from vde_vmnet.ports.base import UPLINK_PORT
-from vde_vmnet.ports.vde_switch import VdeSwitchListener
-from vde_vmnet.sockets import SwitchDirectory
+from vde_vmnet.ports.base import UPLINK_PORT, Listener, Switch
 from vde_vmnet.uplinks.base import OpenedUplink
 from vde_vmnet.uplinks.linux.dnsmasq import lease_event
 
@@ -39,18 +36,19 @@ _SERVICE_LINE = 4096
 
 
 def serve(
-    switch: SwitchConfig,
-    directory: SwitchDirectory,
+    listeners: Sequence[Callable[[Switch], Listener]],
     opened: OpenedUplink,
     keeper: KeeperChannel | None,
     ready: Callable[[], None],
 ) -> None:
     """Serve until a stop signal or until the keeper is gone. ``ready`` is called when guests can plug in.
 
+    ``listeners`` are made here, once the engine that they hand descriptors to is there.
+
     Raises UplinkError when the uplink is lost, InternalError when the engine fails.
     """
     _raise_descriptor_limit()
-    asyncio.run(_Worker(switch, directory, opened, keeper).run(ready))
+    asyncio.run(_Worker(listeners, opened, keeper).run(ready))
 
 
 def _raise_descriptor_limit() -> None:
@@ -63,16 +61,14 @@ def _raise_descriptor_limit() -> None:
 class _Worker:
     def __init__(
         self,
-        switch: SwitchConfig,
-        directory: SwitchDirectory,
+        listeners: Sequence[Callable[[Switch], Listener]],
         opened: OpenedUplink,
         keeper: KeeperChannel | None,
     ) -> None:
-        self._switch_config = switch
         self._opened = opened
         self._keeper = keeper
         self._engine = Engine()
-        self._listener = VdeSwitchListener(directory, self._engine)
+        self._listeners = [make(self._engine) for make in listeners]
         self._uplink_endpoint = -1
         self._guest_macs: set[str] = set()
         self._leases: OrderedDict[str, str] = OrderedDict()
@@ -97,24 +93,26 @@ class _Worker:
                 self._uplink_endpoint = self._engine.attach(
                     port=UPLINK_PORT, kind=endpoint.kind.value, fd=endpoint.fd, name=endpoint.name
                 )
-            self._listener.start()
+            for listener in self._listeners:
+                listener.start()
             self._ask_keeper(ready)
             self._report()
             await self._ended
         finally:
-            await self._listener.stop()
+            for listener in reversed(self._listeners):
+                await listener.stop()
             loop.remove_reader(self._engine.event_fd)
             self._engine.close()
 
     def _report(self) -> None:
         for key, value in self._opened.facts:
             _log.info("* %s: %s", key, value)
-        directory = self._switch_config.directory
-        _log.info(
-            "Plug a guest in with: -netdev vde,id=net0,sock=%s"
-            " -device virtio-net-pci,netdev=net0,mac=52:54:00:XX:XX:XX (a different mac for each guest)",
-            directory,
-        )
+        for listener in self._listeners:
+            _log.info(
+                "Plug a guest in with: %s -device virtio-net-pci,netdev=net0,mac=52:54:00:XX:XX:XX"
+                " (a different mac for each guest)",
+                listener.how_to_plug_in(),
+            )
 
     def _stop(self, why: str) -> None:
         if not self._ended.done():
@@ -142,13 +140,14 @@ class _Worker:
                         next_step="Somebody removed its interface; start the daemon again",
                     )
                 )
-            elif not self._listener.endpoint_down(event["endpoint"], event["reason"]):
+            elif not any(one.endpoint_down(event["endpoint"], event["reason"]) for one in self._listeners):
                 _log.debug("Endpoint %d is gone: %s", event["endpoint"], event["reason"])
 
     def _on_first_mac(self, event: Event) -> None:
         if event["port"] == UPLINK_PORT:
             return
-        _log.info("%s has MAC address %s", self._listener.label(event["endpoint"]) or "A guest", event["mac"])
+        labels = (one.label(event["endpoint"]) for one in self._listeners)
+        _log.info("%s has MAC address %s", next(filter(None, labels), "A guest"), event["mac"])
         if not self._opened.per_guest_mac or self._keeper is None or event["mac"] in self._guest_macs:
             return
         self._guest_macs.add(event["mac"])

@@ -89,7 +89,7 @@ def test_only_the_worker_and_its_wiring_know_ports_and_uplinks() -> None:
         if {name.split(".")[1] for name in imported(path) if name.startswith("vde_vmnet.")}
         >= {"ports", "uplinks"}
     ]
-    assert both == ["worker"]
+    assert both == ["daemon", "worker"]
 
 
 @pytest.mark.parametrize("name", PURE)

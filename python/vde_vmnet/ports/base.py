@@ -35,7 +35,13 @@ class Listener(Protocol):
     """One place where clients plug in. Lives in the worker, on its event loop."""
 
     def start(self) -> None:
-        """Begin to accept clients. Raises OSError."""
+        """Begin to accept clients. Raises PrivilegeError, OSError."""
+
+    def how_to_plug_in(self) -> str:
+        """The arguments a user gives to QEMU to plug in here, as one line; shown when the network is ready."""
+
+    def label(self, endpoint: int) -> str | None:
+        """What an endpoint is called in the log, or None when it is not this listener's."""
 
     def endpoint_down(self, endpoint: int, reason: str) -> bool:
         """The engine gave an endpoint up. True when it was one of this listener's, which then unplugs it."""

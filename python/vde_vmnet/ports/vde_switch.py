@@ -71,6 +71,10 @@ class VdeSwitchListener:
         self._control = self._directory.listen()
         self._accept_again()
 
+    def how_to_plug_in(self) -> str:
+        """See ``ports.base.Listener``."""
+        return f"-netdev vde,id=net0,sock={self._directory.path}"
+
     def _accept_again(self) -> None:
         if self._control is not None:
             asyncio.get_running_loop().add_reader(self._control, self._accept)
@@ -228,7 +232,7 @@ class VdeSwitchListener:
         return True
 
     def label(self, endpoint: int) -> str | None:
-        """What an endpoint is called in the log, or None when it is not of this listener."""
+        """See ``ports.base.Listener``."""
         entry = self._plugs.get(endpoint)
         return entry[0].label if entry else None
 
