@@ -9,16 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from vde_vmnet.demo.accounts import Account, unprivileged_account
@@ -26,6 +23,7 @@ from vde_vmnet.demo.checks import CHECKS, Row, Scene, run_check
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.demo.guest import Guest, GuestConfig, vde_network
 from vde_vmnet.demo.guest_image import GuestImage, build_image, unavailable_reason
+from vde_vmnet.demo.interrupts import Interrupts
 from vde_vmnet.demo.netns import Namespace, connect
 from vde_vmnet.demo.screen import Screen
 from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError
@@ -40,7 +38,6 @@ _GUEST_MAC = "52:54:00:12:34:56"
 _OUTSIDE, _BEYOND = "203.0.113.1", "203.0.113.10"
 
 _PROGRAMS = {"dnsmasq": "dnsmasq-base", "nft": "nftables", "ip": "iproute2", "setpriv": "util-linux"}
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,9 +67,9 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     _require()
     screen = Screen(sys.stdout)
-    with _interruptible(), ExitStack() as closing:
+    with Interrupts() as interrupts, ExitStack() as closing:
         try:
-            return _run(screen, options.evidence, closing)
+            return _run(screen, interrupts, options.evidence, closing)
         except KeyboardInterrupt:
             screen.say("\nInterrupted; taking everything down.")
             return 130
@@ -98,24 +95,7 @@ def _require() -> None:
         )
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Stop signals raise KeyboardInterrupt, once: what comes after must not cut the clean-up short."""
-
-    def handler(_number: int, _frame: FrameType | None) -> None:
-        for number in _STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    former = {number: signal.signal(number, handler) for number in _STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, old in former.items():
-            signal.signal(number, old)
-
-
-def _run(screen: Screen, evidence: Path | None, closing: ExitStack) -> int:
+def _run(screen: Screen, interrupts: Interrupts, evidence: Path | None, closing: ExitStack) -> int:
     account = unprivileged_account()
     with screen.step("Making the guest's image"):
         image = build_image()
@@ -129,7 +109,7 @@ def _run(screen: Screen, evidence: Path | None, closing: ExitStack) -> int:
     keep = True
     try:
         with ExitStack() as network:
-            scene = _build(screen, account, _readable(image, account, place), place, proof, network)
+            scene = _build(screen, interrupts, account, _readable(image, account, place), place, proof, network)
             for check in CHECKS:
                 rows.append(run_check(check, scene))
                 screen.row(rows[-1])
@@ -154,7 +134,13 @@ def _run(screen: Screen, evidence: Path | None, closing: ExitStack) -> int:
 
 
 def _build(
-    screen: Screen, account: Account, image: GuestImage, place: Path, proof: Path, network: ExitStack
+    screen: Screen,
+    interrupts: Interrupts,
+    account: Account,
+    image: GuestImage,
+    place: Path,
+    proof: Path,
+    network: ExitStack,
 ) -> Scene:
     """Namespaces, daemon and guest, each ended by ``network``."""
     with screen.step("Making a host and a world, each a network namespace"):
@@ -165,20 +151,22 @@ def _build(
         world.run("ip", "address", "add", f"{_BEYOND}/24", "dev", "eth0")
     directory = place / "vde.ctl"
     with screen.step(f"Starting the daemon on {directory}"):
-        daemon = network.enter_context(
-            DaemonProcess(
-                directory,
-                (f"--vmnet-gateway={_GATEWAY}", f"--vde-group={account.group}"),
-                pidfile=place / "pid",
-                log=proof / "daemon.log",
-                prefix=(*host.prefix(), shutil.which("setpriv") or "setpriv", "--pdeathsig=TERM", "--"),
+        with interrupts.held():
+            daemon = network.enter_context(
+                DaemonProcess(
+                    directory,
+                    (f"--vmnet-gateway={_GATEWAY}", f"--vde-group={account.group}"),
+                    pidfile=place / "pid",
+                    log=proof / "daemon.log",
+                    prefix=(*host.prefix(), shutil.which("setpriv") or "setpriv", "--pdeathsig=TERM", "--"),
+                )
             )
-        )
         daemon.wait_ready()
     with screen.step(f"Booting a guest under QEMU as {account.name}"):
-        guest = network.enter_context(
-            Guest(GuestConfig(image, proof, vde_network(directory, _GUEST_MAC), account=account))
-        )
+        with interrupts.held():
+            guest = network.enter_context(
+                Guest(GuestConfig(image, proof, vde_network(directory, _GUEST_MAC), account=account))
+            )
         guest.wait_ready()
     return Scene(host, world, guest, _GATEWAY, _NETWORK, _OUTSIDE, _BEYOND, _HOST_NAME)
 

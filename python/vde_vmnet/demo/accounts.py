@@ -52,13 +52,15 @@ class Credentials:
     """What the kernel says of a running process."""
 
     uids: frozenset[int]
-    #: Permitted, effective and bounding capabilities, as one mask.
+    #: Permitted and effective capabilities, as one mask.
     capabilities: int
+    #: Capabilities that it could still gain by running a program that has them.
+    bounding: int
     groups: frozenset[int]
 
     @property
     def rootless(self) -> bool:
-        """No user id is root's and no capability is held or can be gained."""
+        """No user id is root's and no capability is held."""
         return 0 not in self.uids and self.capabilities == 0
 
 
@@ -83,6 +85,7 @@ def credentials_of(pid: int) -> Credentials:
         fields[key] = value.split()
     return Credentials(
         uids=frozenset(int(uid) for uid in fields["Uid"]),
-        capabilities=int(fields["CapPrm"][0], 16) | int(fields["CapEff"][0], 16) | int(fields["CapBnd"][0], 16),
+        capabilities=int(fields["CapPrm"][0], 16) | int(fields["CapEff"][0], 16),
+        bounding=int(fields["CapBnd"][0], 16),
         groups=frozenset(int(gid) for gid in fields.get("Groups", [])),
     )

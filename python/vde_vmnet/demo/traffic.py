@@ -70,14 +70,14 @@ class HttpServer:
         self._thread.join()
 
 
-def fetch(namespace: str, address: str, port: int, *, seconds: float = 10.0) -> bytes:
-    """GET / from inside the namespace. Raises OSError when nobody answers in time."""
+def fetch(namespace: str, address: str, port: int, *, path: str = "/", seconds: float = 10.0) -> bytes:
+    """GET from inside the namespace. Raises OSError when nobody answers in time."""
     with entered(namespace):
         connection = socket.create_connection((address, port), seconds)
     client = http.client.HTTPConnection(address, port)
     client.sock = connection
     try:
-        client.request("GET", "/")
+        client.request("GET", path)
         return client.getresponse().read()
     except http.client.HTTPException as error:
         raise ConnectionError(f"{address} did not answer as an HTTP server does: {error!r}") from error
