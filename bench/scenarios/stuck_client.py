@@ -31,7 +31,7 @@ class StuckClient:
             has_ratio=False,
         ),
         Row("frames_per_second", "delivered", "frames/s"),
-        Row("loss_percent", "lost", "%", has_ratio=False),
+        Row("loss_percent", "lost", "%", Target(Subject.OURS, Relation.BELOW, 1.0), has_ratio=False),
     )
 
     def unavailable_reason(self) -> str | None:
