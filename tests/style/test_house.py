@@ -97,15 +97,14 @@ def test_version_is_written_once() -> None:
 
 
 def test_files_hold_one_idea_each() -> None:
-    long = []
-    for path in tracked("python/*.py", "bench/*.py", "tests/*.py"):
-        if len(path.read_text().splitlines()) > PYTHON_LINES:
-            long.append(path)
-    for path in tracked("rust/*.rs"):
-        code = path.read_text().split("#[cfg(test)]")[0]
-        if len(code.splitlines()) > RUST_LINES:
-            long.append(path)
-    assert not long
+    def code_lines(path: Path) -> int:
+        return len(path.read_text().split("#[cfg(test)]")[0].splitlines())
+
+    python = [
+        path for path in tracked("python/*.py", "bench/*.py", "tests/*.py") if code_lines(path) > PYTHON_LINES
+    ]
+    rust = [path for path in tracked("rust/*.rs") if code_lines(path) > RUST_LINES]
+    assert not python + rust
 
 
 def test_unsafe_stays_where_descriptors_are() -> None:

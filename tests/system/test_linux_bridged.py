@@ -8,17 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.netns import Namespace, wire
-from tests.system.linux_uplink import RefusedError, UplinkProcess, ask_for_lease, picture, state_directory
+from tests.system.linux_uplink import RefusedError, UplinkProcess, ask_for_lease, picture
 
 pytestmark = pytest.mark.root
 
 MAC = "52:54:00:aa:bb:01"
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with state_directory() as path:
-        yield path
 
 
 @pytest.fixture

@@ -8,17 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.netns import Namespace
-from tests.system.linux_uplink import RefusedError, UplinkProcess, picture, processes, state_directory
+from tests.system.linux_uplink import RefusedError, UplinkProcess, picture, processes
 
 pytestmark = pytest.mark.root
 
 FORWARD = "net.ipv4.ip_forward"
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with state_directory() as path:
-        yield path
 
 
 @pytest.fixture

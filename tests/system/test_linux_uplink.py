@@ -16,7 +16,6 @@ from tests.system.linux_uplink import (
     ask_for_lease,
     picture,
     processes,
-    state_directory,
 )
 
 pytestmark = pytest.mark.root
@@ -41,12 +40,6 @@ for number in range(1000):
     except TimeoutError:
         continue
 """
-
-
-@pytest.fixture
-def state() -> Iterator[Path]:
-    with state_directory() as path:
-        yield path
 
 
 @pytest.fixture
