@@ -169,7 +169,21 @@ def watch_end(pid: int, seconds: float = 20.0) -> Callable[[], None]:
 def _start_capture(host: Namespace, file: Path, closing: ExitStack) -> None:
     """tcpdump on every device of the namespace; capturing when this returns."""
     capture = subprocess.Popen(
-        host.command("tcpdump", "-i", "any", "-p", "-U", "-n", "-s", "256", "-Z", "root", "-w", str(file)),
+        host.command(
+            "tcpdump",
+            "-i",
+            "any",
+            "-p",
+            "-U",
+            "--immediate-mode",
+            "-n",
+            "-s",
+            "256",
+            "-Z",
+            "root",
+            "-w",
+            str(file),
+        ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
