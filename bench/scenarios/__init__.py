@@ -17,7 +17,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Throughput(1, 64, at_least=1.2),
     Throughput(1, 1514, at_least=1.2),
     Throughput(4, 64),
-    Throughput(4, 1514, at_least=3.0),
+    Throughput(4, 1514),
     Throughput(4, 1514, at_least=3.0, as_they_come=True),
     Latency(),
     GuestTcp(),
