@@ -68,7 +68,7 @@ class GuestConfig:
             *("-name", self.name),
             *("-machine", "pc,usb=off"),
             *("-accel", "tcg,thread=multi"),
-            *("-cpu", "max"),
+            *("-cpu", "qemu64"),
             *("-smp", "1", "-m", str(self.memory_mib)),
             *("-display", "none"),
             *("-serial", "stdio"),

@@ -32,7 +32,7 @@ _DIRECTORIES = "bin", "dev", "etc", "lib", "proc", "run", "sys", "tmp", "usr", "
 _PACKAGES = "qemu-system-x86 linux-image-cloud-amd64 busybox-static"
 _INSTALL = f"Run as root: apt-get install {_PACKAGES}"
 
-# What made a boot under TCG shorter or quieter when measured; docs/decisions/guest-boot.md has the numbers.
+# Why these: docs/decisions/guest-boot.md.
 _COMMAND_LINE = "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr panic=-1 random.trust_cpu=on"
 
 
