@@ -13,14 +13,13 @@ import socket
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 
 from vde_vmnet import privileges, recovery, uplinks
 from vde_vmnet.config.model import DaemonConfig, network_id
 from vde_vmnet.errors import VdeVmnetError
 from vde_vmnet.keeper import Keeper, KeeperChannel, Stopped, stop_raises
 from vde_vmnet.pidfile import Pidfile
-from vde_vmnet.sockets import CONTROL_NAME, SwitchDirectory
+from vde_vmnet.segment import Segment, open_segment
 from vde_vmnet.uplinks.base import OpenedUplink, Uplink
 
 __all__ = ["run"]
@@ -32,7 +31,7 @@ _log = logging.getLogger(__name__)
 class _Network:
     """What stage 2 has opened."""
 
-    directory: SwitchDirectory
+    segment: Segment
     uplink: Uplink
     opened: OpenedUplink
     undo: recovery.UndoRecord
@@ -46,7 +45,7 @@ def run(config: DaemonConfig) -> int:
     """
     identity = privileges.service_identity(config.user, os.environ)
     gid = privileges.socket_group(config.switch.group, identity)
-    name = network_id(config.switch.directory)
+    name = network_id(config.switch.key)
     uplink, why = uplinks.choose(config.backend, config.uplink, name)
     _log.info("Uplink: %s", why)
     # A caller that holds capabilities without being root needs a keeper just as well.
@@ -79,17 +78,14 @@ def _open(
         closing.callback(pidfile.remove)
     if privileged:
         recovery.sweep()
-    directory = SwitchDirectory.claim(config.switch, uid=identity.uid, gid=gid)
-    closing.callback(directory.remove)
+    segment = open_segment(config.switch, identity, gid, closing, isolated=uplink.name == "none")
     if privileged:
-        undo = recovery.UndoRecord.create(network_id(config.switch.directory))
-        if directory.made:
-            undo.push(recovery.RemoveDirectory(str(directory.path)))
-        undo.push(recovery.Unlink(str(directory.path / CONTROL_NAME)))
+        undo = recovery.UndoRecord.create(network_id(config.switch.key))
+        segment.record(undo)
     else:
-        undo = recovery.UndoRecord.in_memory(network_id(config.switch.directory))
+        undo = recovery.UndoRecord.in_memory(network_id(config.switch.key))
     closing.callback(undo.run)
-    return _Network(directory, uplink, uplink.open(undo), undo, pidfile)
+    return _Network(segment, uplink, uplink.open(undo), undo, pidfile)
 
 
 def _keep(network: _Network, identity: privileges.Identity, gid: int) -> int:
@@ -108,6 +104,7 @@ def _keep(network: _Network, identity: privileges.Identity, gid: int) -> int:
     theirs.close()
     for fd in _handed_over(network.opened):
         os.close(fd)
+    network.segment.release_in_keeper()
 
     def on_ready() -> None:
         if network.pidfile is not None:
@@ -154,8 +151,8 @@ def _serve(
     # asyncio does without ssl where there is none; a daemon that speaks no TLS saves 4 MB of it.
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from vde_vmnet import worker
-    from vde_vmnet.ports.vde_switch import VdeSwitchListener
 
+    listeners = [network.segment.listener()]
     privileges.drop(identity, gid)
 
     def ready() -> None:
@@ -164,5 +161,5 @@ def _serve(
         elif network.pidfile is not None:
             network.pidfile.write(os.getpid())
 
-    worker.serve([partial(VdeSwitchListener, network.directory)], network.opened, keeper, ready)
+    worker.serve(listeners, network.opened, keeper, ready)
     return 0

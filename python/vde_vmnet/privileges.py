@@ -16,14 +16,26 @@ import ctypes
 import grp
 import os
 import pwd
+import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from vde_vmnet.errors import ConfigurationError, InternalError, PrivilegeError
 
-__all__ = ["Identity", "drop", "invoking_identity", "service_identity", "socket_group"]
+__all__ = [
+    "Identity",
+    "drop",
+    "invoking_identity",
+    "service_identity",
+    "socket_group",
+    "with_least_privilege",
+]
+
+_Result = TypeVar("_Result")
 
 #: The original's default. Exists on macOS and Debian; elsewhere the service user's own group is used.
 DEFAULT_SOCKET_GROUP = "staff"
@@ -120,6 +132,51 @@ def socket_group(group: str | None, identity: Identity) -> int:
         f'--vde-group "{group}": user "{identity.name}" is not a member and so cannot give it access',
         next_step="Choose one of your own groups (see `id`), or run the daemon with sudo",
     )
+
+
+def with_least_privilege(
+    identity: Identity, gid: int, directory: Path, action: Callable[[], _Result]
+) -> _Result:
+    """Do ``action``, which works on paths in ``directory``, as the service user; as root only where it is safe.
+
+    Where others may write, they could put a link in the way of what root does there by path. So root does it
+    itself only when the service user is refused and nobody but root can change the directory or a parent.
+    Raises what ``action`` raises, in particular PermissionError.
+    """
+    if os.geteuid() != 0:
+        return action()
+    try:
+        with _acting_as(identity, gid):
+            return action()
+    except PermissionError:
+        if not _only_root_changes(directory):
+            raise
+    return action()
+
+
+@contextmanager
+def _acting_as(identity: Identity, gid: int) -> Iterator[None]:
+    """Root only: the effective ids and groups that the worker will have, for the time of a block."""
+    groups, egid = os.getgroups(), os.getegid()
+    os.setgroups([gid])
+    os.setegid(identity.gid)
+    os.seteuid(identity.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(egid)
+        os.setgroups(groups)
+
+
+def _only_root_changes(directory: Path) -> bool:
+    for place in (directory, *directory.parents):
+        status = place.stat()
+        shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        # In a sticky parent (/tmp) what is root's stays where it is; in the directory itself others may add.
+        if status.st_uid != 0 or (shared and (place == directory or not status.st_mode & stat.S_ISVTX)):
+            return False
+    return True
 
 
 def drop(identity: Identity, socket_gid: int) -> None:

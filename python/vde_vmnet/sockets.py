@@ -16,7 +16,14 @@ from vde_vmnet.config.model import SwitchConfig
 from vde_vmnet.errors import ConfigurationError, ConflictError, PrivilegeError
 from vde_vmnet.privileges import invoking_identity
 
-__all__ = ["CONTROL_NAME", "MAX_DIRECTORY_LENGTH", "SwitchDirectory", "is_stale"]
+__all__ = [
+    "CONTROL_NAME",
+    "MAX_DIRECTORY_LENGTH",
+    "SwitchDirectory",
+    "has_live_switch",
+    "is_claimed",
+    "is_stale",
+]
 
 CONTROL_NAME = "ctl"
 #: Both sides put names below the directory, at most ``/.PPPPPPP-NNNNN`` (15 bytes and a NUL), and the whole
@@ -49,6 +56,28 @@ def is_stale(path: Path) -> bool:
             else:
                 return False
     return False
+
+
+def has_live_switch(directory: Path) -> bool:
+    """Whether a VDE switch, ours or another, serves in ``directory``."""
+    control = directory / CONTROL_NAME
+    return os.path.lexists(control) and not is_stale(control)
+
+
+def is_claimed(directory: Path) -> bool:
+    """Whether a daemon of ours holds ``directory``; other switches do not lock theirs."""
+    try:
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(lock)
 
 
 class SwitchDirectory:
@@ -116,8 +145,7 @@ class SwitchDirectory:
                     f'Switch directory "{path}" belongs to user id {owner}, who could tamper with it',
                     next_step="Remove it or choose another path",
                 )
-            control = path / CONTROL_NAME
-            if os.path.lexists(control) and not is_stale(control):
+            if has_live_switch(path):
                 raise _in_use(path)
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PrivilegeError(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from vde_vmnet._engine import Engine
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel
-from vde_vmnet.ports.base import UPLINK_PORT, Listener, Switch
+from vde_vmnet.ports.base import UPLINK_PORT, Listener
 from vde_vmnet.uplinks.base import OpenedUplink
 from vde_vmnet.uplinks.linux.dnsmasq import lease_event
 
@@ -36,7 +36,7 @@ _SERVICE_LINE = 4096
 
 
 def serve(
-    listeners: Sequence[Callable[[Switch], Listener]],
+    listeners: Sequence[Callable[[Engine], Listener]],
     opened: OpenedUplink,
     keeper: KeeperChannel | None,
     ready: Callable[[], None],
@@ -61,7 +61,7 @@ def _raise_descriptor_limit() -> None:
 class _Worker:
     def __init__(
         self,
-        listeners: Sequence[Callable[[Switch], Listener]],
+        listeners: Sequence[Callable[[Engine], Listener]],
         opened: OpenedUplink,
         keeper: KeeperChannel | None,
     ) -> None:
@@ -107,11 +107,11 @@ class _Worker:
     def _report(self) -> None:
         for key, value in self._opened.facts:
             _log.info("* %s: %s", key, value)
-        for listener in self._listeners:
+        for how in filter(None, (listener.how_to_plug_in() for listener in self._listeners)):
             _log.info(
                 "Plug a guest in with: %s -device virtio-net-pci,netdev=net0,mac=52:54:00:XX:XX:XX"
                 " (a different mac for each guest)",
-                listener.how_to_plug_in(),
+                how,
             )
 
     def _stop(self, why: str) -> None:

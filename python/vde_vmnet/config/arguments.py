@@ -7,20 +7,19 @@ and ``--name value``, options after the switch directory too, the last of a repe
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 from uuid import UUID
 
 from vde_vmnet.addresses import Ipv4Plan, Reservation
-from vde_vmnet.config.model import Backend, DaemonConfig, Mode, SwitchConfig, UplinkConfig
+from vde_vmnet.config import switch
+from vde_vmnet.config.choice import choice
+from vde_vmnet.config.model import Backend, DaemonConfig, Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError
 
 __all__ = ["build_parser", "parse"]
-
-_Choice = TypeVar("_Choice", Mode, Backend)
 
 _DEFAULT_MASK = "255.255.255.0"
 #: RFC 4193: the locally assigned half of fc00::/7.
@@ -74,8 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     # Every value is taken as text, so that each check and its message is in one place below.
-    add("--vde-group", metavar="GROUP", help='group that may plug in (default: "staff")')
-    add("--vde-mode", metavar="MODE", help="octal mode of the switch directory (default: 0770)")
+    switch.add_options(add)
     add("--vmnet-mode", metavar="(host|shared|bridged)", help='vmnet mode (default: "shared")')
     add(
         "--vmnet-interface",
@@ -145,48 +143,17 @@ def parse(arguments: argparse.Namespace, *, debug: bool, warn: Callable[[str], N
             "No VDESWITCH was given", next_step="Name a directory, such as /var/run/vde.ctl"
         )
     return DaemonConfig(
-        switch=SwitchConfig(
-            directory=_directory(arguments.vdeswitch),
-            group=arguments.vde_group,
-            mode=_mode_bits(arguments.vde_mode),
-        ),
+        switch=switch.parse(arguments),
         uplink=_uplink(arguments, warn),
-        backend=_choice(Backend, arguments.backend, "Unknown --backend", Backend.AUTO),
+        backend=choice(Backend, arguments.backend, "Unknown --backend", Backend.AUTO),
         user=arguments.user,
         pidfile=Path(arguments.pidfile).absolute() if arguments.pidfile else None,
         debug=debug,
     )
 
 
-def _directory(text: str) -> Path:
-    if text.endswith("[]"):
-        raise ConfigurationError(
-            f'VDESWITCH "{text}" asks for point-to-point mode, which this version has not',
-            next_step="Leave the [] out: the daemon is a switch itself, and several guests can plug in",
-        )
-    return Path(os.path.realpath(text))
-
-
-def _mode_bits(text: str | None) -> int:
-    if text is None:
-        return SwitchConfig.mode
-    try:
-        mode = int(text, 8)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o777:
-        raise ConfigurationError(
-            f'--vde-mode "{text}" is not an octal mode from 0 to 0777', next_step="Try 0770"
-        )
-    if mode & 0o700 != 0o700:
-        raise ConfigurationError(
-            f'--vde-mode "{text}" locks out the daemon itself', next_step="Start it with 07"
-        )
-    return mode
-
-
 def _uplink(arguments: argparse.Namespace, warn: Callable[[str], None]) -> UplinkConfig:
-    mode = _choice(Mode, arguments.vmnet_mode, "Unknown vmnet mode", Mode.SHARED)
+    mode = choice(Mode, arguments.vmnet_mode, "Unknown vmnet mode", Mode.SHARED)
     isolated = arguments.backend == Backend.NONE.value
     interface_id = _uuid("--vmnet-interface-id", arguments.vmnet_interface_id)
     identifier = _uuid("--vmnet-network-identifier", arguments.vmnet_network_identifier)
@@ -290,13 +257,3 @@ def _uuid(option: str, text: str | None) -> UUID | None:
         return UUID(text)
     except ValueError:
         raise ConfigurationError(f'Failed to parse UUID "{text}" of {option}') from None
-
-
-def _choice(kind: type[_Choice], text: str | None, what: str, default: _Choice) -> _Choice:
-    if text is None:
-        return default
-    try:
-        return kind(text)
-    except ValueError:
-        names = ", ".join(member.value for member in kind)
-        raise ConfigurationError(f'{what} "{text}"', next_step=f"Choose one of: {names}") from None

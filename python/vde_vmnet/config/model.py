@@ -10,7 +10,7 @@ from uuid import UUID
 
 from vde_vmnet.addresses import Ipv4Plan, Reservation, digest
 
-__all__ = ["Backend", "DaemonConfig", "Mode", "SwitchConfig", "UplinkConfig", "network_id"]
+__all__ = ["Backend", "DaemonConfig", "Mode", "SwitchConfig", "SwitchRole", "UplinkConfig", "network_id"]
 
 
 class Mode(enum.Enum):
@@ -27,6 +27,14 @@ class Backend(enum.Enum):
     AUTO = "auto"
     LINUX = "linux"
     NONE = "none"
+
+
+class SwitchRole(enum.Enum):
+    """``--vde-switch``: whether the daemon is the switch at VDESWITCH or a client of the one there."""
+
+    AUTO = "auto"
+    PLUG = "plug"
+    SERVE = "serve"
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,15 @@ class SwitchConfig:
     group: str | None = None
     #: Mode of the directory (0o770: owner and group); the control socket has it without the x bits.
     mode: int = 0o770
+    #: Be the switch, plug into one, or whichever fits what is there.
+    role: SwitchRole = SwitchRole.AUTO
+    #: Port to ask for when plugging in (``PATH[N]``), 0 for the management port; None lets the switch choose.
+    port: int | None = None
+
+    @property
+    def key(self) -> Path:
+        """What ``network_id`` names a network after: two plugs in one switch are two networks."""
+        return self.directory if self.port is None else Path(f"{self.directory}[{self.port}]")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-__all__ = ["UPLINK_PORT", "Listener", "Switch"]
+__all__ = ["SEGMENT_PORT", "UPLINK_PORT", "Listener", "Switch"]
 
 #: The uplink's place on the switch. VDE clients may name ports from 1 upwards and, as the management port,
 #: 0, so the uplink stands where none of them can ask to be.
 UPLINK_PORT = 65535
+#: The place of the one connection that stands for a whole segment or its only guest: a plug in another switch,
+#: or a point-to-point peer.
+SEGMENT_PORT = 65534
 
 
 class Switch(Protocol):
@@ -37,8 +40,9 @@ class Listener(Protocol):
     def start(self) -> None:
         """Begin to accept clients. Raises PrivilegeError, OSError."""
 
-    def how_to_plug_in(self) -> str:
-        """The arguments a user gives to QEMU to plug in here, as one line; shown when the network is ready."""
+    def how_to_plug_in(self) -> str | None:
+        """The arguments a user gives to QEMU to plug in here, as one line; shown when the network is ready.
+        None where no guest plugs in."""
 
     def label(self, endpoint: int) -> str | None:
         """What an endpoint is called in the log, or None when it is not this listener's."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vde_vmnet.config import arguments
-from vde_vmnet.config.model import Backend, DaemonConfig, Mode, network_id
+from vde_vmnet.config.model import Backend, DaemonConfig, Mode, SwitchRole, network_id
 from vde_vmnet.errors import ConfigurationError
 
 GATEWAY = "--vmnet-gateway=192.168.105.1"
@@ -115,6 +115,9 @@ def test_everything_else_is_taken_over() -> None:
         (("--backend=bsd", "/x"), 'Unknown --backend "bsd".*auto, linux, none'),
         (("--pidfile", "/x", "--vmnet-mode"), "--vmnet-mode: expected one argument"),
         (("/x[]",), "point-to-point"),
+        (("--vde-switch=join", "/x"), 'Unknown --vde-switch "join".*auto, plug, serve'),
+        (("--vde-switch=serve", "/x[3]"), "asks a switch for a port"),
+        (("/x[16777216]",), "port above 16777215"),
     ],
 )
 def test_refused_with_the_option_at_fault(argv: tuple[str, ...], message: str) -> None:
@@ -142,6 +145,29 @@ def test_refused_with_the_option_at_fault(argv: tuple[str, ...], message: str) -
 def test_allowed_but_rarely_meant(argv: tuple[str, ...], warning: str) -> None:
     _, warnings = parse(*argv)
     assert any(warning in text for text in warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "directory", "port"),
+    [
+        ("/x", "/x", None),
+        ("/x[3]", "/x", 3),
+        ("/x[0]", "/x", 0),
+        ("/x[y]", "/x[y]", None),
+        ("/x[3]/y", "/x[3]/y", None),
+        ("[3]", str(Path.cwd() / "[3]"), None),
+    ],
+)
+def test_a_port_of_an_existing_switch(text: str, directory: str, port: int | None) -> None:
+    config, _ = parse(GATEWAY, text)
+    assert (config.switch.directory, config.switch.port) == (Path(directory), port)
+    assert config.switch.role is SwitchRole.AUTO
+    assert parse(GATEWAY, "--vde-switch=plug", text)[0].switch.role is SwitchRole.PLUG
+
+
+def test_plugs_in_different_ports_of_a_switch_are_different_networks() -> None:
+    keys = {parse(GATEWAY, text)[0].switch.key for text in ("/x", "/x[1]", "/x[2]")}
+    assert len(keys) == len({network_id(key) for key in keys}) == 3
 
 
 def test_isolated_switch_needs_no_gateway_warning() -> None:

@@ -1,0 +1,90 @@
+"""VDESWITCH and the options about it: ``PATH``, ``PATH[N]``, and who is the switch there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from vde_vmnet.config.choice import choice
+from vde_vmnet.config.model import SwitchConfig, SwitchRole
+from vde_vmnet.errors import ConfigurationError
+
+__all__ = ["add_options", "octal_mode", "parse"]
+
+_NAME = re.compile(r"(?s)(?P<path>.+?)(?:\[(?P<port>\d+)\])?")
+#: The request has 24 bits for the port.
+_MAX_PORT = (1 << 24) - 1
+
+
+def add_options(add: Callable[..., object]) -> None:
+    """``add`` is ``ArgumentParser.add_argument``."""
+    add("--vde-group", metavar="GROUP", help='group that may plug in (default: "staff")')
+    add("--vde-mode", metavar="MODE", help="octal mode of the switch directory (default: 0770)")
+    add(
+        "--vde-switch",
+        metavar="(auto|plug|serve)",
+        help="plug into the VDE switch at VDESWITCH, be the switch, or plug in if one is there (default: auto);"
+        " VDESWITCH[N] asks it for port N",
+    )
+
+
+def parse(arguments: argparse.Namespace) -> SwitchConfig:
+    """Raises ConfigurationError that names the option at fault."""
+    text: str = arguments.vdeswitch
+    if text.endswith("[]"):
+        raise ConfigurationError(
+            f'VDESWITCH "{text}" asks for point-to-point mode, which this version has not',
+            next_step="Leave the [] out: the daemon is a switch itself, and several guests can plug in",
+        )
+    role = choice(SwitchRole, arguments.vde_switch, "Unknown --vde-switch", SwitchRole.AUTO)
+    path, port = _split(text)
+    if port is not None and role is SwitchRole.SERVE:
+        raise ConfigurationError(
+            f'VDESWITCH "{text}" asks a switch for a port, and --vde-switch=serve makes us the switch',
+            next_step=f"Leave [{port}] out",
+        )
+    return SwitchConfig(
+        directory=Path(os.path.realpath(path)),
+        group=arguments.vde_group,
+        mode=_directory_mode(arguments.vde_mode),
+        role=role,
+        port=port,
+    )
+
+
+def _split(text: str) -> tuple[str, int | None]:
+    named = _NAME.fullmatch(text)
+    assert named is not None  # noqa: S101 - anything that is not empty is a path
+    if named["port"] is None:
+        return text, None
+    port = int(named["port"])
+    if port > _MAX_PORT:
+        raise ConfigurationError(f'VDESWITCH "{text}" asks for a port above {_MAX_PORT}')
+    return named["path"], port
+
+
+def _directory_mode(text: str | None) -> int:
+    if text is None:
+        return SwitchConfig.mode
+    mode = octal_mode("--vde-mode", text, "0770")
+    if mode & 0o700 != 0o700:
+        raise ConfigurationError(
+            f'--vde-mode "{text}" locks out the daemon itself', next_step="Start it with 07"
+        )
+    return mode
+
+
+def octal_mode(option: str, text: str, example: str) -> int:
+    """Permission bits. Raises ConfigurationError."""
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise ConfigurationError(
+            f'{option} "{text}" is not an octal mode from 0 to 0777', next_step=f"Try {example}"
+        )
+    return mode
