@@ -81,6 +81,8 @@ def test_kill_9_and_restart_leave_nothing(
         if who == "worker":
             assert killed == before, "the keeper lived and has undone everything"
             assert daemon.process.process.returncode not in (0, None)
+        else:
+            assert killed != before, "there is nothing for the next start to do"
         daemon.restart()
         assert daemon.stop() == 0
         assert Picture.take(busy_host, daemon.place) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.daemon import GATEWAY, Daemon
-from tests.support.guest import boot, mac
+from tests.support.guest import boot, mac, start
 from tests.support.netns import Namespace
 from vde_vmnet.demo.guest import Guest
 
@@ -53,6 +53,21 @@ def test_a_guest_that_is_killed_and_boots_again_gets_the_same_lease(daemon: Daem
             addresses.append(lease["address"])
     assert addresses[0] == addresses[1]
     assert daemon.host.run("ls", str(daemon.directory)).split() == ["ctl"]
+
+
+def test_a_range_that_is_used_up_is_not_left(host: Namespace) -> None:
+    with (
+        Daemon(host, f"--vmnet-gateway={GATEWAY}", "--vmnet-dhcp-end=192.168.105.2") as daemon,
+        start(daemon, 1) as one,
+        start(daemon, 2) as other,
+    ):
+        one.wait_ready()
+        lease = one.request_lease()
+        assert lease is not None
+        assert lease["address"] == "192.168.105.2"
+        other.wait_ready()
+        assert other.request_lease(tries=2) is None
+        assert "no address available" in daemon.log()
 
 
 def test_without_dhcp_nobody_answers_and_a_static_address_works(host: Namespace) -> None:
