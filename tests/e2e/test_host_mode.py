@@ -64,6 +64,11 @@ def test_the_host_has_a_name(closed: Closed) -> None:
     assert GATEWAY in closed.guest.check("nslookup host.vmnet.internal").partition("Name:")[2]
 
 
+def test_names_of_the_world_are_not_asked_for(closed: Closed) -> None:
+    # A name server that asks others would be a way out of its own.
+    assert closed.guest.run(f"nslookup {World.NAME}").status != 0
+
+
 def test_a_guest_that_insists_on_a_way_out_gets_none(closed: Closed) -> None:
     closed.guest.check(f"ip route add default via {GATEWAY}")
     assert closed.guest.run(f"ping -c 1 -W 2 {World.WORLD4}").status != 0
