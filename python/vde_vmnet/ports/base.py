@@ -25,7 +25,7 @@ class Switch(Protocol):
         self,
         *,
         port: int,
-        kind: Literal["dgram", "tap"],
+        kind: Literal["dgram", "stream", "tap"],
         fd: int,
         name: str,
         receive_only: bool = False,

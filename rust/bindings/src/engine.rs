@@ -78,8 +78,9 @@ impl Engine {
     ) -> PyResult<u64> {
         let number = u16::try_from(port)
             .map_err(|_| PyValueError::new_err(format!("port must be 0…65535, not {port}")))?;
-        let kind = Kind::from_name(kind)
-            .ok_or_else(|| PyValueError::new_err(format!("kind must be 'dgram' or 'tap', not '{kind}'")))?;
+        let kind = Kind::from_name(kind).ok_or_else(|| {
+            PyValueError::new_err(format!("kind must be 'dgram', 'stream' or 'tap', not '{kind}'"))
+        })?;
         let io = port::open(kind, fd).map_err(|error| convert::port_error(&error))?;
         let attached = answer(py, || self.inner.attach(number, name, receive_only, io))?;
         let endpoint = attached.map_err(|error| convert::engine_error(&error))?;

@@ -5,6 +5,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`frame`], [`vnet_header`], [`offload`] | bytes of a frame (pure) |
+//! | [`framing`] | QEMU's stream framing, bytes to frames and back (pure) |
 //! | [`mac_table`], [`switch`] | where a frame goes, or why not (pure) |
 //! | [`stats`] | counters, one for each reason to drop (pure) |
 //! | [`pool`] | the arena for a batch, the bounded queue of a peer |
@@ -23,6 +24,7 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod frame;
+pub mod framing;
 pub mod mac_table;
 pub mod offload;
 pub mod pool;

@@ -63,7 +63,7 @@ impl<'a> FrameRef<'a> {
 /// What a port read into a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Not a frame: an empty datagram.
+    /// Not a frame: an empty datagram, or a part of a frame on a stream.
     Nothing,
     /// A frame of that many bytes, header not counted.
     Frame(usize),

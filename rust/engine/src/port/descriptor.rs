@@ -4,6 +4,10 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// Bytes the kernel may hold for a peer, and for us, if the system's limit allows and nobody has set more. Chosen:
+/// some 450 full frames, so that a peer that is off the processor for a moment costs nothing.
+const SOCKET_BUFFER: libc::c_int = 1 << 20;
+
 /// The result of a system call that says -1 for an error.
 pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -54,4 +58,25 @@ pub(super) fn set_socket_option(fd: BorrowedFd<'_>, option: libc::c_int, value: 
     // SAFETY: `source` and `len` describe `value`, which outlives the call.
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, source, len) })?;
     Ok(())
+}
+
+/// Raise both buffers of a socket to what the system allows without privilege; never shrink what a privileged
+/// caller has set.
+pub(super) fn enlarge_buffers(fd: BorrowedFd<'_>) {
+    for option in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
+        if socket_option(fd, option).is_ok_and(|bytes| bytes < SOCKET_BUFFER) {
+            // A refusal leaves the default, which works, only with fewer frames in flight.
+            let _ = set_socket_option(fd, option, SOCKET_BUFFER);
+        }
+    }
+}
+
+/// Whether a socket is connected.
+pub(super) fn has_peer(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: all-zero bytes are a valid sockaddr_storage.
+    let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let target = (&raw mut address).cast();
+    // SAFETY: `target` and `len` describe `address`, which outlives the call.
+    check(unsafe { libc::getpeername(fd.as_raw_fd(), target, &raw mut len) }).is_ok()
 }

@@ -16,10 +16,6 @@ use super::{Down, Port, PortError, descriptor};
 use crate::pool::{Batch, FrameRef};
 use crate::stats::{Counters, DropReason};
 
-/// Bytes the kernel may hold for the peer, if the system's limit allows and nobody has set more. Chosen: some
-/// 450 full frames, so that a peer that is off the processor for a moment costs nothing.
-const SEND_BUFFER: libc::c_int = 1 << 20;
-
 /// The port. See the module's head.
 pub struct Dgram {
     socket: UnixDatagram,
@@ -40,18 +36,8 @@ impl Dgram {
         if socket.peer_addr().is_err() {
             return Err(wrong);
         }
-        enlarge(&socket, libc::SO_SNDBUF);
-        enlarge(&socket, libc::SO_RCVBUF);
+        descriptor::enlarge_buffers(socket.as_fd());
         Ok(Self { socket })
-    }
-}
-
-/// Raise a buffer to what the system allows without privilege; never shrink what a privileged caller has set.
-fn enlarge(socket: &UnixDatagram, option: libc::c_int) {
-    let current = descriptor::socket_option(socket.as_fd(), option);
-    if current.is_ok_and(|bytes| bytes < SEND_BUFFER) {
-        // A refusal leaves the default, which works, only with fewer frames in flight.
-        let _ = descriptor::set_socket_option(socket.as_fd(), option, SEND_BUFFER);
     }
 }
 

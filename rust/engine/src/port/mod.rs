@@ -12,7 +12,7 @@
 //!   level triggered, what was left is reported again. It should not try for more than the batch has room for;
 //!   the loop chooses that room so that quiet peers cost one short call;
 //! - [`Port::send`] gets frames in the order in which they are to go out, never empty ones, and after it took
-//!   fewer than it was given only when the descriptor became writable again;
+//!   fewer than it was given only when the descriptor became writable again, and then the same ones first;
 //! - frames given to a port that lacks [`Port::takes_unfinished_checksums`] or [`Port::takes_super_frames`] need
 //!   neither.
 //!
@@ -36,6 +36,7 @@ pub mod dgram;
 mod mmsg_linux;
 #[cfg(any(test, not(target_os = "linux")))]
 mod mmsg_other;
+pub mod stream;
 #[cfg(target_os = "linux")]
 #[path = "tap_linux.rs"]
 pub mod tap;
@@ -96,6 +97,8 @@ pub trait Port: Send {
 pub enum Kind {
     /// A connected `AF_UNIX` datagram socket; a datagram is a frame.
     Dgram,
+    /// A connected stream socket with QEMU's framing.
+    Stream,
     /// A TAP or macvtap with `IFF_VNET_HDR` and a 12-byte header.
     Tap,
 }
@@ -106,6 +109,7 @@ impl Kind {
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "dgram" => Some(Self::Dgram),
+            "stream" => Some(Self::Stream),
             "tap" => Some(Self::Tap),
             _ => None,
         }
@@ -142,6 +146,7 @@ pub fn open(kind: Kind, fd: RawFd) -> Result<Box<dyn Port>, PortError> {
     let own: OwnedFd = descriptor::duplicate(fd).map_err(|source| PortError::Unusable { fd, source })?;
     match kind {
         Kind::Dgram => Ok(Box::new(dgram::Dgram::new(own, fd)?)),
+        Kind::Stream => Ok(Box::new(stream::Stream::new(own, fd)?)),
         Kind::Tap => Ok(Box::new(tap::Tap::new(own, fd)?)),
     }
 }
