@@ -41,6 +41,7 @@ _Result = TypeVar("_Result")
 DEFAULT_SOCKET_GROUP = "staff"
 
 # <linux/prctl.h>
+_PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -182,6 +183,8 @@ def _only_root_changes(directory: Path) -> bool:
 def drop(identity: Identity, socket_gid: int) -> None:
     """Become ``identity`` for good. Raises InternalError when anything of the old privilege is left."""
     if os.geteuid() == 0:
+        if sys.platform == "linux":
+            _empty_bounding_set()
         os.setgroups([socket_gid])
         # As root these set the real, effective and saved ids alike.
         os.setgid(identity.gid)
@@ -190,6 +193,14 @@ def drop(identity: Identity, socket_gid: int) -> None:
         _drop_linux()
     if os.geteuid() == 0 or os.getuid() == 0:
         raise InternalError("Privileges were not dropped: the process still runs as root")
+
+
+def _empty_bounding_set() -> None:
+    """Root only: not even a program with file capabilities could give one back."""
+    libc = ctypes.CDLL(None)
+    capability = 0
+    while libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1  # ends with EINVAL behind the last one this kernel knows
 
 
 def _drop_linux() -> None:

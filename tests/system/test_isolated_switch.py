@@ -164,7 +164,7 @@ def test_the_worker_has_nothing_left_of_root(daemon: DaemonProcess) -> None:
     status = status_of(worker_pid(daemon))
     assert set(status["Uid"].split()) == {"65534"} and set(status["Gid"].split()) == {"65534"}
     assert status["Groups"].split() == [str(os.getegid())]
-    assert {status[key] for key in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    assert {status[key] for key in ("CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
 
 
