@@ -1,5 +1,7 @@
 //! One port in the loop: its counters, its queue, and what the loop is waiting for on its behalf.
 
+use std::time::{Duration, Instant};
+
 use crate::frame::MacAddress;
 use crate::pool::{BATCH, Batch, BufferPool, EgressQueue, FrameRef};
 use crate::port::{Down, Port};
@@ -27,6 +29,22 @@ const REPORTED_ADDRESSES: usize = 8;
 /// something and there never is, which would keep the loop busy for ever. One or two happen.
 const FRUITLESS_REPORTS: u32 = 1000;
 
+/// Microseconds that others may wait for an endpoint, for each frame that it has taken. Chosen: one that reads
+/// 100,000 frames a second, which the slowest machine can, is always worth waiting for, and one that reads a tenth
+/// of that makes others wait a tenth of the time at most.
+const CREDIT_A_FRAME: i64 = 10;
+
+/// Microseconds that one may save up: what an endpoint that stops reading costs those who send to it, once.
+const MOST_CREDIT: i64 = 8_000;
+
+/// Reading waits for a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Paused {
+    /// Tells this pause from others of the same endpoint.
+    pub(crate) number: u64,
+    pub(crate) since: Instant,
+}
+
 /// An attached port. See the module's head.
 pub(crate) struct Endpoint {
     pub(crate) id: EndpointId,
@@ -39,12 +57,13 @@ pub(crate) struct Endpoint {
     pub(crate) outgoing: Vec<u8>,
     /// What the poller watches it for.
     pub(crate) watched: Interest,
-    /// Number of the pause under way, while reading waits for a destination.
-    pub(crate) paused: Option<u64>,
+    /// While reading waits for a destination.
+    pub(crate) paused: Option<Paused>,
     /// Endpoints whose reading waits for this one's queue.
     pub(crate) waiting: Vec<Slot>,
-    /// Kept others waiting for too long since its queue was empty last.
-    pub(crate) slow: bool,
+    /// For how long others may be made to wait for this one, in microseconds, when it had taken `credited` frames.
+    credit: i64,
+    credited: u64,
     /// Frames to read in the next turn.
     turn: usize,
     /// Turns in a row that read all they could while the loop was busy.
@@ -68,7 +87,8 @@ impl Endpoint {
             watched: Interest::READ,
             paused: None,
             waiting: Vec::new(),
-            slow: false,
+            credit: 0,
+            credited: 0,
             turn: 1,
             full_turns: 0,
             patience: 1,
@@ -81,6 +101,20 @@ impl Endpoint {
     /// frame that a peer reads, and each change would wake the loop.
     pub(crate) fn wanted(&self) -> Interest {
         Interest { read: self.paused.is_none(), write: !self.queue.is_empty() }
+    }
+
+    /// For how long others may be made to wait for this one now.
+    pub(crate) fn patience_for(&mut self) -> Duration {
+        let taken = self.counters.tx_frames - self.credited;
+        self.credited = self.counters.tx_frames;
+        let earned = i64::try_from(taken).unwrap_or(i64::MAX).saturating_mul(CREDIT_A_FRAME);
+        self.credit = self.credit.saturating_add(earned).min(MOST_CREDIT);
+        Duration::from_micros(u64::try_from(self.credit).unwrap_or(0))
+    }
+
+    /// Somebody has been waiting for this one for so long.
+    pub(crate) fn was_waited_for(&mut self, time: Duration) {
+        self.credit -= i64::try_from(time.as_micros()).unwrap_or(i64::MAX).min(MOST_CREDIT);
     }
 
     /// Whether this address of the endpoint is to be reported, which it is once.

@@ -4,11 +4,12 @@
 //! poller reports the ready ones in turn: a busy endpoint delays the others by a batch. Nothing here waits but
 //! the poller, and that without a timeout unless somebody is paused.
 //!
-//! Pausing, the one case in which a sender is made to wait: when all of a batch went to one destination whose
-//! queue has something in it, the sender is not read for a moment, if it is one that waits in its own system
-//! call (`Port::sender_waits`). It is read again as soon as that queue is empty, or after [`PAUSE`]. A
-//! destination for which a pause ran out is slow: nobody waits for it again until its queue was empty once. So a
-//! peer that stops reading costs each sender one pause, and after that only its own frames.
+//! Pausing, the one case in which a sender is made to wait: when all of a large batch went to one destination
+//! whose queue has something in it, the sender is not read for a moment, if it is one that waits in its own
+//! system call (`Port::sender_waits`). It is read again as soon as that queue is empty, or after [`PAUSE`]. A destination
+//! earns the time that others wait for it by the frames it takes (`Endpoint::patience_for`): a fast one that was
+//! off the processor loses nothing, a slow one slows others down by no more than it is worth, and one that stops
+//! reading costs them a few milliseconds once, and after that only its own frames.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Paused};
 use crate::error::EngineError;
 use crate::event::{Event, EventQueue};
 use crate::frame;
@@ -35,6 +36,10 @@ pub type EndpointId = u64;
 /// How long a sender may be kept waiting at once for a destination to catch up. Chosen: long enough for a peer
 /// that was off the processor, too short for a guest to notice.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// A batch of fewer frames, and of fewer bytes, does not make its sender wait: it is not what filled the queue.
+const LARGE_FRAMES: usize = 16;
+const LARGE_BYTES: u64 = 16 << 10;
 
 /// A poll that took longer than this has slept. Chosen: twice what a poll with something to report costs, half
 /// of what going to sleep and waking up costs.
@@ -234,9 +239,7 @@ impl Loop {
         if report.writable && !endpoint.queue.is_empty() {
             done += endpoint.flush(&mut self.pool)?;
             if endpoint.queue.is_empty() {
-                endpoint.slow = false;
-                let waiting = std::mem::take(&mut endpoint.waiting);
-                self.resume(&waiting);
+                self.stop_waiting_for(slot);
             }
         }
         if report.readable {
@@ -252,9 +255,11 @@ impl Loop {
             // Reported before it was paused in this very round; it has not been fruitless.
             return Ok(1);
         }
+        let before = endpoint.counters.rx_bytes;
         let result = endpoint.receive(&mut self.batch);
         let copies = self.decide(slot);
-        self.deliver(slot);
+        let bytes = self.endpoints.get(slot).map_or(0, |endpoint| endpoint.counters.rx_bytes - before);
+        self.deliver(slot, self.batch.len() >= LARGE_FRAMES || bytes >= LARGE_BYTES);
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
             endpoint.adapt_turn(self.batch.len(), copies, self.rested);
         }
@@ -337,8 +342,8 @@ impl Loop {
     }
 
     /// Write each destination's share of the batch that `source` sent.
-    fn deliver(&mut self, source: Slot) {
-        let only_one = self.touched.len() == 1;
+    fn deliver(&mut self, source: Slot, large: bool) {
+        let may_wait = large && self.touched.len() == 1;
         while let Some(destination) = self.touched.pop() {
             let Some(target) = self.endpoints.get_mut(destination) else { continue };
             if let Err(down) = target.deliver(&self.batch, &mut self.pool) {
@@ -347,7 +352,7 @@ impl Loop {
             }
             if !target.queue.is_empty() {
                 self.watch(destination);
-                if only_one {
+                if may_wait {
                     self.pause(source, destination);
                 }
             }
@@ -357,45 +362,53 @@ impl Loop {
     /// Do not read `source` until the queue of `destination` is empty, or for [`PAUSE`].
     fn pause(&mut self, source: Slot, destination: Slot) {
         let number = self.pauses_begun;
-        if self.endpoints.get(destination).is_none_or(|target| target.slow) {
+        let patience = self.endpoints.get_mut(destination).map_or(Duration::ZERO, Endpoint::patience_for);
+        if patience.is_zero() {
             return;
         }
         let Some(sender) = self.endpoints.get_mut(source) else { return };
         if !sender.port.sender_waits() || sender.paused.is_some() {
             return;
         }
-        sender.paused = Some(number);
+        sender.paused = Some(Paused { number, since: self.now });
         self.pauses_begun += 1;
         if let Some(target) = self.endpoints.get_mut(destination) {
             target.waiting.push(source);
         }
-        self.pauses.push_back(Pause { deadline: self.now + PAUSE, number, source, destination });
+        self.pauses.push_back(Pause { deadline: self.now + PAUSE.min(patience), number, source, destination });
     }
 
-    /// End the pauses of `sources`.
-    fn resume(&mut self, sources: &[Slot]) {
-        for source in sources {
-            if let Some(sender) = self.endpoints.get_mut(*source) {
-                sender.paused = None;
-            }
-            self.watch(*source);
+    /// End the pauses of all who wait for `destination`.
+    fn stop_waiting_for(&mut self, destination: Slot) {
+        let Some(target) = self.endpoints.get_mut(destination) else { return };
+        for source in std::mem::take(&mut target.waiting) {
+            self.resume(source, destination);
         }
+    }
+
+    /// End one pause.
+    fn resume(&mut self, source: Slot, destination: Slot) {
+        let paused = self.endpoints.get_mut(source).and_then(|sender| sender.paused.take());
+        if let (Some(paused), Some(target)) = (paused, self.endpoints.get_mut(destination)) {
+            target.was_waited_for(self.now.duration_since(paused.since));
+        }
+        self.watch(source);
     }
 
     /// Forget pauses that ended before their time, and end those whose time is over.
     fn end_overdue_pauses(&mut self) {
         while let Some(&Pause { deadline, number, source, destination }) = self.pauses.front() {
-            let under_way = self.endpoints.get(source).is_some_and(|sender| sender.paused == Some(number));
+            let paused = self.endpoints.get(source).and_then(|sender| sender.paused);
+            let under_way = paused.is_some_and(|paused| paused.number == number);
             if under_way && deadline > self.now {
                 return;
             }
             self.pauses.pop_front();
             if under_way {
                 if let Some(target) = self.endpoints.get_mut(destination) {
-                    target.slow = true;
                     target.waiting.retain(|waiting| *waiting != source);
                 }
-                self.resume(&[source]);
+                self.resume(source, destination);
             }
         }
     }
@@ -422,10 +435,10 @@ impl Loop {
     }
 
     fn remove(&mut self, slot: Slot) -> Option<Endpoint> {
+        self.stop_waiting_for(slot);
         let endpoint = self.endpoints.take(slot)?;
         self.poller.remove(endpoint.port.descriptor());
         self.switch.leave(slot, endpoint.member.port);
-        self.resume(&endpoint.waiting);
         Some(endpoint)
     }
 

@@ -110,3 +110,165 @@ fn fate(error: &io::Error) -> Fate {
         _ => Fate::DropAll(DropReason::PeerGone),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Port, mmsg_other};
+    use super::*;
+    use crate::frame;
+    use crate::pool::{BATCH, Received};
+    use crate::vnet_header;
+
+    type Receive = fn(&UnixDatagram, &mut Batch) -> io::Result<usize>;
+    type Send = fn(&UnixDatagram, &[FrameRef<'_>]) -> io::Result<usize>;
+
+    /// Both ways to make the calls, and the room with which the first takes its two ways.
+    const WAYS: [(&str, Receive, Send, usize); 3] = [
+        ("batch", mmsg::receive, mmsg::send, BATCH),
+        ("one", mmsg::receive, mmsg::send, 1),
+        ("fallback", mmsg_other::receive, mmsg_other::send, BATCH),
+    ];
+
+    fn pair() -> (UnixDatagram, UnixDatagram) {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        for socket in [&near, &far] {
+            socket.set_nonblocking(true).unwrap();
+            descriptor::set_socket_option(socket.as_fd(), libc::SO_SNDBUF, 1 << 20).unwrap();
+        }
+        (near, far)
+    }
+
+    fn port() -> (Dgram, UnixDatagram) {
+        let (near, far) = pair();
+        (Dgram::new(near.into(), 99).unwrap(), far)
+    }
+
+    fn with_header(frame: &[u8]) -> Vec<u8> {
+        [&[0; vnet_header::LEN], frame].concat()
+    }
+
+    #[test]
+    fn datagrams_of_every_length_come_in_as_what_they_are() {
+        let cases = [
+            (0, Received::Nothing),
+            (1, Received::Frame(1)),
+            (14, Received::Frame(14)),
+            (9_234, Received::Frame(9_234)),
+            (frame::MAX_LEN, Received::Frame(frame::MAX_LEN)),
+            (frame::MAX_LEN + 1, Received::Oversized),
+            (frame::MAX_LEN + 5_000, Received::Oversized),
+        ];
+        for (way, receive, _, room) in WAYS {
+            let (near, far) = pair();
+            let mut batch = Batch::new();
+            for (len, expected) in cases {
+                let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+                far.send(&bytes).unwrap();
+                batch.restart(room);
+                assert_eq!(receive(&near, &mut batch).unwrap(), 1, "{way} {len}");
+                assert_eq!(batch.received(0), expected, "{way} {len}");
+                if let Received::Frame(_) = expected {
+                    assert!(batch.frame(0).ethernet() == bytes, "{way} {len}");
+                    assert_eq!(batch.frame(0).with_header()[..vnet_header::LEN], [0; vnet_header::LEN]);
+                }
+            }
+            batch.restart(room);
+            assert_eq!(receive(&near, &mut batch).unwrap_err().kind(), io::ErrorKind::WouldBlock, "{way}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_the_slots_last_frame_does_not_stay() {
+        for (way, receive, _, room) in WAYS {
+            let (near, far) = pair();
+            let mut batch = Batch::new();
+            batch.restart(room);
+            batch.free_slots().for_each(|slot| slot.fill(0xff));
+            far.send(&[7; 60]).unwrap();
+            receive(&near, &mut batch).unwrap();
+            assert_eq!(batch.header(0), vnet_header::VnetHeader::default(), "{way}");
+        }
+    }
+
+    #[test]
+    fn a_batch_goes_out_in_order_and_without_headers() {
+        for (way, _, send, _) in WAYS {
+            let (near, far) = pair();
+            let frames: Vec<_> = (14..24).map(|len| with_header(&vec![len as u8; len])).collect();
+            let refs: Vec<_> = frames.iter().map(|bytes| FrameRef::new(bytes)).collect();
+            assert_eq!(send(&near, &refs).unwrap(), 10, "{way}");
+            assert_eq!(send(&near, &refs[..1]).unwrap(), 1, "{way}");
+            for len in (14..24).chain([14]) {
+                let mut buffer = [0; 100];
+                assert_eq!(far.recv(&mut buffer).unwrap(), len, "{way}");
+                assert!(buffer[..len].iter().all(|byte| usize::from(*byte) == len));
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_stops_the_sending_but_loses_nothing() {
+        for count in [1, BATCH] {
+            let (mut port, far) = port();
+            let bytes = with_header(&[7; 1_514]);
+            let frames = vec![FrameRef::new(&bytes); count];
+            let mut counters = Counters::default();
+            while port.send(&frames, &mut counters) == Ok(count) {}
+            let mut received = 0;
+            while far.recv(&mut [0; 2_000]).is_ok() {
+                received += 1;
+            }
+            assert_eq!(counters.tx_frames, received);
+            assert_eq!(counters.dropped_frames(), 0);
+        }
+    }
+
+    #[test]
+    fn frames_for_a_peer_that_is_gone_are_dropped_by_that_name() {
+        let (mut port, far) = port();
+        drop(far);
+        let bytes = with_header(&[7; 60]);
+        let mut counters = Counters::default();
+        for _ in 0..2 {
+            assert_eq!(port.send(&[FrameRef::new(&bytes); 3], &mut counters), Ok(3));
+        }
+        assert_eq!(counters.drops(DropReason::PeerGone), 6);
+        assert_eq!(counters.tx_frames, 0);
+        assert_eq!(port.health(), Ok(()));
+        assert_eq!(port.receive(&mut Batch::new()), Ok(()));
+    }
+
+    #[test]
+    fn a_frame_too_long_for_the_socket_costs_only_itself() {
+        let (near, far) = pair();
+        descriptor::set_socket_option(near.as_fd(), libc::SO_SNDBUF, 1).unwrap();
+        let smallest =
+            usize::try_from(descriptor::socket_option(near.as_fd(), libc::SO_SNDBUF).unwrap()).unwrap();
+        let mut port = Dgram { socket: near };
+        let (short, long) = (with_header(&[7; 60]), with_header(&vec![7; smallest]));
+        let mut counters = Counters::default();
+        let frames = [FrameRef::new(&short), FrameRef::new(&long), FrameRef::new(&short)];
+        assert_eq!(port.send(&frames, &mut counters), Ok(3));
+        assert_eq!((counters.tx_frames, counters.drops(DropReason::Refused)), (2, 1));
+        assert_eq!(far.recv(&mut [0; 100]).unwrap(), 60);
+        assert_eq!(far.recv(&mut [0; 100]).unwrap(), 60);
+    }
+
+    #[test]
+    fn only_connected_datagram_sockets_become_ports() {
+        let stream = std::os::unix::net::UnixStream::pair().unwrap().0;
+        let unconnected = UnixDatagram::unbound().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        for own in [OwnedFd::from(stream), OwnedFd::from(unconnected), OwnedFd::from(file)] {
+            assert!(matches!(Dgram::new(own, 99), Err(PortError::WrongKind { fd: 99, .. })));
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_is_larger_already_is_left_alone() {
+        let (near, _far) = pair();
+        let most = descriptor::socket_option(near.as_fd(), libc::SO_SNDBUF).unwrap();
+        let port = Dgram::new(near.into(), 99).unwrap();
+        assert_eq!(descriptor::socket_option(port.socket.as_fd(), libc::SO_SNDBUF).unwrap(), most);
+    }
+}
