@@ -1,4 +1,4 @@
-"""What VDESWITCH names, opened in stage 2: a directory to serve in, or a switch to plug into.
+"""What VDESWITCH names, opened in stage 2: a directory to serve in, a switch to plug into, or a pair's socket.
 
 Here is the decision of ``--vde-switch=auto``, and what each case needs of the keeper and of the worker. A
 new way to plug in is one more class with the rooms of ``Segment``.
@@ -7,6 +7,7 @@ new way to plug in is one more class with the rooms of ``Segment``.
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from vde_vmnet import privileges, sockets
 from vde_vmnet.config.model import SwitchConfig, SwitchRole
+from vde_vmnet.directory_watch import NameWatch
 from vde_vmnet.errors import ConflictError, PrivilegeError
 from vde_vmnet.recovery import RemoveDirectory, UndoRecord, Unlink
+from vde_vmnet.socket_file import SocketFile
 from vde_vmnet.vde_client import PlugTarget, VdeClient
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ def open_segment(
     ``isolated``: there is no uplink, so that ``auto`` has nothing to plug in.
     Raises ConflictError, PrivilegeError, ConfigurationError, UnavailableError.
     """
+    if config.point_to_point:
+        return _PointToPoint.open(config, identity, gid, closing)
     if _plugs(config, isolated=isolated):
         client = _plug_in(config, identity, gid)
         closing.callback(client.close)
@@ -138,3 +143,41 @@ class _Plugged:
         from vde_vmnet.ports.vde_plug import VdePlugListener
 
         return partial(VdePlugListener, self._client)
+
+
+class _PointToPoint:
+    """One peer, no switch."""
+
+    def __init__(self, ours: SocketFile, watch: NameWatch) -> None:
+        self._ours = ours
+        self._watch = watch
+
+    @classmethod
+    def open(
+        cls, config: SwitchConfig, identity: privileges.Identity, gid: int, closing: ExitStack
+    ) -> _PointToPoint:
+        ours = SocketFile.claim(
+            "Point-to-point socket",
+            config.directory,
+            socket.SOCK_DGRAM,
+            identity=identity,
+            gid=gid,
+            mode=config.mode & 0o666,
+            room=1,
+        )
+        closing.callback(ours.remove)
+        watch = NameWatch(Path(f"{ours.path}+"))
+        closing.callback(watch.close)
+        return cls(ours, watch)
+
+    def record(self, undo: UndoRecord) -> None:
+        self._ours.record(undo)
+
+    def release_in_keeper(self) -> None:
+        self._ours.socket.close()
+        self._watch.close()
+
+    def listener(self) -> MakeListener:
+        from vde_vmnet.ports.vde_ptp import VdePtpListener
+
+        return partial(VdePtpListener, self._ours, self._watch)

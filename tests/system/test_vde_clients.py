@@ -1,7 +1,6 @@
 """Debian's own VDE programs plugged into our switch: vde_plug on stdio, vde_plug2tap on a TAP."""
 
 import os
-import select
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 
 from tests.support.netns import Namespace
 from tests.support.vde_peer import VdePeer, frame
+from tests.support.vde_plug import Plugged
 from vde_vmnet.demo.daemon_process import DaemonProcess
 
 BROADCAST = -1
@@ -25,48 +25,6 @@ def daemon() -> Iterator[DaemonProcess]:
         with DaemonProcess(place / "sw", options, pidfile=place / "pid", log=place / "log") as process:
             process.wait_ready()
             yield process
-
-
-class Plugged:
-    """``vde_plug DIRECTORY`` whose standard streams carry frames, each after two bytes of length."""
-
-    def __init__(self, directory: Path) -> None:
-        self.process = subprocess.Popen(
-            ["vde_plug", str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
-
-    def send(self, one: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(len(one).to_bytes(2, "big") + one)
-
-    def receive(self) -> bytes:
-        length = int.from_bytes(self._read(2), "big")
-        return self._read(length)
-
-    def receive_until(self, wanted: bytes) -> None:
-        """Pass over other frames; the one that is missing shows as a test that runs out of frames."""
-        while self.receive() != wanted:
-            pass
-
-    def has_a_frame(self, seconds: float = 0.05) -> bool:
-        assert self.process.stdout is not None
-        return bool(select.select([self.process.stdout], [], [], seconds)[0])
-
-    def _read(self, size: int) -> bytes:
-        assert self.process.stdout is not None
-        data = b""
-        while len(data) < size:
-            assert select.select([self.process.stdout], [], [], 10)[0], "no frame came"
-            piece = self.process.stdout.read(size - len(data))
-            assert piece, "vde_plug ended"
-            data += piece
-        return data
-
-    def close(self) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(10)
-        self.process.stdout.close()
 
 
 def test_vde_plug_to_vde_plug(daemon: DaemonProcess) -> None:

@@ -1,27 +1,26 @@
 """Plugging into an existing switch: Debian's vde_switch and our own; restarts, refusals, who is the switch."""
 
 import asyncio
-import gc
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.support.bridge import Bridge, with_bridge
 from tests.support.daemon import Daemon
 from tests.support.netns import Namespace
-from tests.support.vde_peer import VdePeer, frame
+from tests.support.vde_peer import VdePeer
 from tests.support.vde_switch import VdeSwitch
-from vde_vmnet._engine import Engine
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.errors import ConflictError, UnavailableError
-from vde_vmnet.ports.base import UPLINK_PORT
 from vde_vmnet.ports.vde_plug import VdePlugListener, back_off
+from vde_vmnet.segment import MakeListener
 from vde_vmnet.vde_client import PlugTarget, VdeClient
 
 BROADCAST = -1
@@ -35,56 +34,8 @@ def place() -> Iterator[Path]:
         yield Path(name)
 
 
-class Bridge:
-    """Our engine with a listener that is plugged into a switch, and the test as the uplink."""
-
-    def __init__(self, target: PlugTarget) -> None:
-        self.engine = Engine()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.uplink = ours
-        self.uplink.settimeout(10)
-        self.engine.attach(port=UPLINK_PORT, kind="dgram", fd=theirs.detach(), name="uplink")
-        self.listener = VdePlugListener(VdeClient.plug_in(target), self.engine)
-
-    async def attached(self) -> None:
-        """Until the plug is attached; the test's timeout is the limit."""
-        while not any(self.listener.label(one) for one in self.engine.counters()):
-            await asyncio.sleep(0.01)
-
-    async def detached(self) -> None:
-        while any(self.listener.label(one) for one in self.engine.counters()):
-            await asyncio.sleep(0.01)
-
-    def exchange(self, guest: VdePeer) -> None:
-        """A frame from the guest to the uplink and one back."""
-        guest.send(frame(BROADCAST, 1, b"hello"))
-        assert self.uplink.recv(2000) == frame(BROADCAST, 1, b"hello")
-        self.uplink.send(frame(1, 2, b"answer"))
-        assert guest.receive() == [frame(1, 2, b"answer")]
-
-
-def open_sockets() -> int:
-    return sum(entry.is_socket() for entry in Path("/proc/self/fd").iterdir())
-
-
-def with_bridge(target: PlugTarget, scenario: Callable[[Bridge], Awaitable[None]]) -> None:
-    """Run a scenario; afterwards no socket may be left."""
-    before = open_sockets()
-
-    async def body() -> None:
-        bridge = Bridge(target)
-        bridge.listener.start()
-        try:
-            await bridge.attached()
-            await scenario(bridge)
-        finally:
-            await bridge.listener.stop()
-            bridge.engine.close()
-            bridge.uplink.close()
-
-    asyncio.run(body())
-    gc.collect()
-    assert open_sockets() == before
+def plugged(target: PlugTarget) -> MakeListener:
+    return partial(VdePlugListener, VdeClient.plug_in(target))
 
 
 def names(directory: Path) -> list[str]:
@@ -95,10 +46,11 @@ def test_frames_pass_both_ways_and_no_name_is_left(place: Path) -> None:
     with VdeSwitch(place / "sw") as switch, VdePeer(switch.directory) as guest:
 
         async def scenario(bridge: Bridge) -> None:
-            await asyncio.to_thread(bridge.exchange, guest)
+            await bridge.attached()
+            await bridge.exchange(guest)
             assert not [name for name in names(switch.directory) if name.startswith(".")]
 
-        with_bridge(PlugTarget(switch.directory), scenario)
+        with_bridge(plugged(PlugTarget(switch.directory)), scenario)
 
 
 @pytest.mark.parametrize("port", [0, 3, 31])
@@ -116,15 +68,16 @@ def test_it_plugs_in_again_when_the_switch_restarts(place: Path, end: Callable[[
     with VdeSwitch(place / "sw") as switch:
 
         async def scenario(bridge: Bridge) -> None:
+            await bridge.attached()
             for _ in range(2):
                 with VdePeer(switch.directory) as guest:
-                    await asyncio.to_thread(bridge.exchange, guest)
+                    await bridge.exchange(guest)
                 end(switch)
                 await bridge.detached()
                 await asyncio.to_thread(switch.start_again)
                 await bridge.attached()
 
-        with_bridge(PlugTarget(switch.directory, port=5), scenario)
+        with_bridge(plugged(PlugTarget(switch.directory, port=5)), scenario)
 
 
 def test_our_own_daemon_as_the_switch(place: Path) -> None:
@@ -133,10 +86,11 @@ def test_our_own_daemon_as_the_switch(place: Path) -> None:
         daemon.wait_ready()
 
         async def scenario(bridge: Bridge) -> None:
+            await bridge.attached()
             with VdePeer(daemon.directory) as guest:
-                await asyncio.to_thread(bridge.exchange, guest)
+                await bridge.exchange(guest)
 
-        with_bridge(PlugTarget(daemon.directory, port=7), scenario)
+        with_bridge(plugged(PlugTarget(daemon.directory, port=7)), scenario)
 
 
 def test_refusals_have_a_type_and_a_reason(place: Path) -> None:

@@ -79,10 +79,16 @@ class SwitchConfig:
 
 @dataclass(frozen=True)
 class DaemonConfig:
+    #: ``PATH[]``: no switch; ``directory`` is then the path of our datagram socket, for one peer.
+    point_to_point: bool = False
+    #: No VDESWITCH was given; ``directory`` is then the first other socket, which names the network.
+    absent: bool = False
     """Everything one daemon needs; made by config/, read by daemon.py."""
 
     switch: SwitchConfig
     uplink: UplinkConfig = field(default_factory=UplinkConfig)
+        if self.point_to_point:
+            return Path(f"{self.directory}[]")
     backend: Backend = Backend.AUTO
     #: User to serve as after privileges are dropped; None picks the invoking user under sudo, else nobody.
     user: str | None = None

@@ -1,4 +1,4 @@
-"""VDESWITCH and the options about it: ``PATH``, ``PATH[N]``, and who is the switch there."""
+"""VDESWITCH and the options about it: ``PATH``, ``PATH[N]``, ``PATH[]``, and who is the switch there."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ def add_options(add: Callable[..., object]) -> None:
         "--vde-switch",
         metavar="(auto|plug|serve)",
         help="plug into the VDE switch at VDESWITCH, be the switch, or plug in if one is there (default: auto);"
-        " VDESWITCH[N] asks it for port N",
+        " VDESWITCH[N] asks it for port N, PATH[] is point-to-point mode for one guest without a switch",
     )
 
 
 def parse(arguments: argparse.Namespace) -> SwitchConfig:
     """Raises ConfigurationError that names the option at fault."""
     text: str = arguments.vdeswitch
-    if text.endswith("[]"):
-        raise ConfigurationError(
-            f'VDESWITCH "{text}" asks for point-to-point mode, which this version has not',
-            next_step="Leave the [] out: the daemon is a switch itself, and several guests can plug in",
-        )
     role = choice(SwitchRole, arguments.vde_switch, "Unknown --vde-switch", SwitchRole.AUTO)
-    path, port = _split(text)
+    point_to_point = text.endswith("[]") and len(text) > len("[]")
+    if point_to_point and role is not SwitchRole.AUTO:
+        raise ConfigurationError(
+            f'VDESWITCH "{text}" asks for point-to-point mode, where nobody is a switch',
+            next_step=f"Leave --vde-switch={role.value} out, or the []",
+        )
+    path, port = (text[:-2], None) if point_to_point else _split(text)
     if port is not None and role is SwitchRole.SERVE:
         raise ConfigurationError(
             f'VDESWITCH "{text}" asks a switch for a port, and --vde-switch=serve makes us the switch',
@@ -57,6 +58,7 @@ def parse(arguments: argparse.Namespace) -> SwitchConfig:
 
 def _split(text: str) -> tuple[str, int | None]:
     named = _NAME.fullmatch(text)
+        point_to_point=point_to_point,
     assert named is not None  # noqa: S101 - anything that is not empty is a path
     if named["port"] is None:
         return text, None

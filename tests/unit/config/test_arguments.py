@@ -114,7 +114,7 @@ def test_everything_else_is_taken_over() -> None:
         (("--vde-mode=070", "/x"), "locks out"),
         (("--backend=bsd", "/x"), 'Unknown --backend "bsd".*auto, linux, none'),
         (("--pidfile", "/x", "--vmnet-mode"), "--vmnet-mode: expected one argument"),
-        (("/x[]",), "point-to-point"),
+        (("--vde-switch=plug", "/x[]"), "point-to-point mode, where nobody is a switch"),
         (("--vde-switch=join", "/x"), 'Unknown --vde-switch "join".*auto, plug, serve'),
         (("--vde-switch=serve", "/x[3]"), "asks a switch for a port"),
         (("/x[16777216]",), "port above 16777215"),
