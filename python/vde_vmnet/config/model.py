@@ -70,25 +70,23 @@ class SwitchConfig:
     role: SwitchRole = SwitchRole.AUTO
     #: Port to ask for when plugging in (``PATH[N]``), 0 for the management port; None lets the switch choose.
     port: int | None = None
+    #: ``PATH[]``: no switch; ``directory`` is then the path of our datagram socket, for one peer.
+    point_to_point: bool = False
 
     @property
     def key(self) -> Path:
         """What ``network_id`` names a network after: two plugs in one switch are two networks."""
+        if self.point_to_point:
+            return Path(f"{self.directory}[]")
         return self.directory if self.port is None else Path(f"{self.directory}[{self.port}]")
 
 
 @dataclass(frozen=True)
 class DaemonConfig:
-    #: ``PATH[]``: no switch; ``directory`` is then the path of our datagram socket, for one peer.
-    point_to_point: bool = False
-    #: No VDESWITCH was given; ``directory`` is then the first other socket, which names the network.
-    absent: bool = False
     """Everything one daemon needs; made by config/, read by daemon.py."""
 
     switch: SwitchConfig
     uplink: UplinkConfig = field(default_factory=UplinkConfig)
-        if self.point_to_point:
-            return Path(f"{self.directory}[]")
     backend: Backend = Backend.AUTO
     #: User to serve as after privileges are dropped; None picks the invoking user under sudo, else nobody.
     user: str | None = None
