@@ -53,12 +53,12 @@ def parse(arguments: argparse.Namespace) -> SwitchConfig:
         mode=_directory_mode(arguments.vde_mode),
         role=role,
         port=port,
+        point_to_point=point_to_point,
     )
 
 
 def _split(text: str) -> tuple[str, int | None]:
     named = _NAME.fullmatch(text)
-        point_to_point=point_to_point,
     assert named is not None  # noqa: S101 - anything that is not empty is a path
     if named["port"] is None:
         return text, None
