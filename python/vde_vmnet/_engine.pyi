@@ -68,11 +68,11 @@ class Engine:
 
         The engine owns ``fd`` from here on and closes it (it works on a duplicate: the number is free again
         when this returns); if this raises, the caller still owns it.
-        ``dgram``: a connected AF_UNIX datagram socket, one bare frame a datagram. ``stream``: a connected stream
-        socket, a 4-byte big-endian length before each frame (QEMU's framing); endpoint_down "peer closed" at the
-        end of what the peer writes, and for a length above 69,632. ``tap``: a TAP or macvtap
-        with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are not written
-        here, and only unicast frames are taken from it. Waits for the engine's thread.
+        ``dgram``: a connected AF_UNIX datagram socket, one bare frame a datagram. ``stream``: a connected
+        stream socket, a 4-byte big-endian length before each frame (QEMU's framing); endpoint_down says "peer
+        closed" at the end of what the peer writes, and the reason when a length is above 69,632. ``tap``: a
+        TAP or macvtap with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are
+        not written here, and only unicast frames are taken from it. Waits for the engine's thread.
         Raises ValueError (port outside 0…65535, wrong kind of descriptor), EngineError (engine ended).
         """
 

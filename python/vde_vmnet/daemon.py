@@ -18,6 +18,7 @@ from vde_vmnet import privileges, recovery, uplinks
 from vde_vmnet.config.model import DaemonConfig, network_id
 from vde_vmnet.errors import VdeVmnetError
 from vde_vmnet.keeper import Keeper, KeeperChannel, Stopped, stop_raises
+from vde_vmnet.listening import open_sockets
 from vde_vmnet.pidfile import Pidfile
 from vde_vmnet.segment import Segment, open_segment
 from vde_vmnet.uplinks.base import OpenedUplink, Uplink
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 class _Network:
     """What stage 2 has opened."""
 
-    segment: Segment
+    segments: list[Segment]
     uplink: Uplink
     opened: OpenedUplink
     undo: recovery.UndoRecord
@@ -78,14 +79,18 @@ def _open(
         closing.callback(pidfile.remove)
     if privileged:
         recovery.sweep()
-    segment = open_segment(config.switch, identity, gid, closing, isolated=uplink.name == "none")
+    segments = []
+    if not config.switch.absent:
+        segments.append(open_segment(config.switch, identity, gid, closing, isolated=uplink.name == "none"))
+    segments += open_sockets(config, identity, gid, closing)
     if privileged:
         undo = recovery.UndoRecord.create(network_id(config.switch.key))
-        segment.record(undo)
+        for segment in segments:
+            segment.record(undo)
     else:
         undo = recovery.UndoRecord.in_memory(network_id(config.switch.key))
     closing.callback(undo.run)
-    return _Network(segment, uplink, uplink.open(undo), undo, pidfile)
+    return _Network(segments, uplink, uplink.open(undo), undo, pidfile)
 
 
 def _keep(network: _Network, identity: privileges.Identity, gid: int) -> int:
@@ -104,7 +109,8 @@ def _keep(network: _Network, identity: privileges.Identity, gid: int) -> int:
     theirs.close()
     for fd in _handed_over(network.opened):
         os.close(fd)
-    network.segment.release_in_keeper()
+    for segment in network.segments:
+        segment.release_in_keeper()
 
     def on_ready() -> None:
         if network.pidfile is not None:
@@ -152,7 +158,7 @@ def _serve(
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from vde_vmnet import worker
 
-    listeners = [network.segment.listener()]
+    listeners = [segment.listener() for segment in network.segments]
     privileges.drop(identity, gid)
 
     def ready() -> None:

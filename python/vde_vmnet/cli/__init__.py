@@ -56,7 +56,7 @@ def _serve(argv: Sequence[str], *, debug: bool) -> int:
         config = arguments.parse(options, debug=debug, warn=_log.warning)
     except ConfigurationError:
         # The original prints its usage too; one line of it is enough beside a message that names the fault.
-        sys.stdout.write("Usage: vde_vmnet [OPTION]... VDESWITCH (see vde_vmnet --help)\n")
+        sys.stdout.write("Usage: vde_vmnet [OPTION]... [VDESWITCH] (see vde_vmnet --help)\n")
         raise
     if os.geteuid() != os.getuid():
         _log.warning("Seems to run with SETUID, which is insecure and highly discouraged; see README.md")

@@ -14,7 +14,7 @@ from typing import NoReturn
 from uuid import UUID
 
 from vde_vmnet.addresses import Ipv4Plan, Reservation
-from vde_vmnet.config import switch
+from vde_vmnet.config import listeners, switch
 from vde_vmnet.config.choice import choice
 from vde_vmnet.config.model import Backend, DaemonConfig, Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError
@@ -26,8 +26,8 @@ _DEFAULT_MASK = "255.255.255.0"
 _ULA = IPv6Network("fd00::/8")
 _DESCRIPTION = """\
 A real network for rootless virtual machines. Guests run as an ordinary user and plug into the VDE switch
-directory VDESWITCH, such as /var/run/vde.ctl; only this daemon needs privilege, and it drops it once the
-network is open.
+directory VDESWITCH, such as /var/run/vde.ctl, or into a socket of another kind; only this daemon needs
+privilege, and it drops it once the network is open.
 """
 _EPILOG = """\
 With a command of its own as the first word:
@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The daemon's parser; its help text is the manual's option table."""
     parser = _Parser(
         prog="vde_vmnet",
-        usage="vde_vmnet [OPTION]... VDESWITCH",
+        usage="vde_vmnet [OPTION]... [VDESWITCH]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=_GnuHelp,
@@ -74,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     # Every value is taken as text, so that each check and its message is in one place below.
     switch.add_options(add)
+    listeners.add_options(add)
     add("--vmnet-mode", metavar="(host|shared|bridged)", help='vmnet mode (default: "shared")')
     add(
         "--vmnet-interface",
@@ -138,12 +139,10 @@ def parse(arguments: argparse.Namespace, *, debug: bool, warn: Callable[[str], N
     ``warn`` gets one line for each thing that is allowed but rarely meant. Raises ConfigurationError that
     names the option at fault.
     """
-    if not arguments.vdeswitch:
-        raise ConfigurationError(
-            "No VDESWITCH was given", next_step="Name a directory, such as /var/run/vde.ctl"
-        )
+    beside = listeners.parse(arguments)
     return DaemonConfig(
-        switch=switch.parse(arguments),
+        switch=switch.parse(arguments, listeners.network_name(beside)),
+        listeners=beside,
         uplink=_uplink(arguments, warn),
         backend=choice(Backend, arguments.backend, "Unknown --backend", Backend.AUTO),
         user=arguments.user,

@@ -10,7 +10,16 @@ from uuid import UUID
 
 from vde_vmnet.addresses import Ipv4Plan, Reservation, digest
 
-__all__ = ["Backend", "DaemonConfig", "Mode", "SwitchConfig", "SwitchRole", "UplinkConfig", "network_id"]
+__all__ = [
+    "Backend",
+    "DaemonConfig",
+    "ListenersConfig",
+    "Mode",
+    "SwitchConfig",
+    "SwitchRole",
+    "UplinkConfig",
+    "network_id",
+]
 
 
 class Mode(enum.Enum):
@@ -72,6 +81,8 @@ class SwitchConfig:
     port: int | None = None
     #: ``PATH[]``: no switch; ``directory`` is then the path of our datagram socket, for one peer.
     point_to_point: bool = False
+    #: No VDESWITCH was given; ``directory`` is then the first other socket, which names the network.
+    absent: bool = False
 
     @property
     def key(self) -> Path:
@@ -82,10 +93,19 @@ class SwitchConfig:
 
 
 @dataclass(frozen=True)
+class ListenersConfig:
+    """Where else than in a switch directory guests plug in. Group and mode are those of ``SwitchConfig``."""
+
+    #: Absolute paths of sockets with QEMU's stream framing.
+    stream: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class DaemonConfig:
     """Everything one daemon needs; made by config/, read by daemon.py."""
 
     switch: SwitchConfig
+    listeners: ListenersConfig = field(default_factory=ListenersConfig)
     uplink: UplinkConfig = field(default_factory=UplinkConfig)
     backend: Backend = Backend.AUTO
     #: User to serve as after privileges are dropped; None picks the invoking user under sudo, else nobody.
@@ -98,6 +118,6 @@ class DaemonConfig:
 def network_id(directory: Path) -> str:
     """Eight hex digits that name a network's objects on the host.
 
-    They depend on the switch directory alone, so that the next start finds what a killed one left.
+    They depend on the path alone, so that the next start finds what a killed one left.
     """
     return digest(str(directory).encode(), 4).hex()

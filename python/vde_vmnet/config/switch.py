@@ -31,8 +31,13 @@ def add_options(add: Callable[..., object]) -> None:
     )
 
 
-def parse(arguments: argparse.Namespace) -> SwitchConfig:
-    """Raises ConfigurationError that names the option at fault."""
+def parse(arguments: argparse.Namespace, instead: Path | None) -> SwitchConfig:
+    """``instead``: what the network is named after without VDESWITCH; None when it is needed.
+
+    Raises ConfigurationError that names the option at fault.
+    """
+    if not arguments.vdeswitch:
+        return _absent(arguments, instead)
     text: str = arguments.vdeswitch
     role = choice(SwitchRole, arguments.vde_switch, "Unknown --vde-switch", SwitchRole.AUTO)
     point_to_point = text.endswith("[]") and len(text) > len("[]")
@@ -55,6 +60,17 @@ def parse(arguments: argparse.Namespace) -> SwitchConfig:
         port=port,
         point_to_point=point_to_point,
     )
+
+
+def _absent(arguments: argparse.Namespace, instead: Path | None) -> SwitchConfig:
+    if instead is None:
+        raise ConfigurationError(
+            "No VDESWITCH was given", next_step="Name a directory, such as /var/run/vde.ctl"
+        )
+    if arguments.vde_switch is not None:
+        raise ConfigurationError(f"--vde-switch={arguments.vde_switch} requires VDESWITCH")
+    mode = _directory_mode(arguments.vde_mode)
+    return SwitchConfig(directory=instead, group=arguments.vde_group, mode=mode, absent=True)
 
 
 def _split(text: str) -> tuple[str, int | None]:

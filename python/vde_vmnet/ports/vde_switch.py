@@ -12,14 +12,13 @@ import logging
 import os
 import socket
 import stat
-import struct
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vde_vmnet._engine import EngineError
 from vde_vmnet.errors import PeerError
+from vde_vmnet.ports.acceptor import Acceptor, peer_process
 from vde_vmnet.ports.base import Switch
 from vde_vmnet.sockets import SwitchDirectory
 from vde_vmnet.wire import vde
@@ -36,10 +35,6 @@ MAX_PORT = 4095
 _HANDSHAKE_SECONDS = 10.0
 #: A batch of QEMU's largest frames in each direction; the kernel's default holds 93 full frames.
 _SOCKET_BUFFER = 1 << 20
-#: Out of descriptors: look again after this time, for the case that no client of ours frees one.
-_ACCEPT_RETRY_SECONDS = 1.0
-# struct ucred of SO_PEERCRED: pid, uid, gid
-_UCRED = struct.Struct("=iII")
 
 
 @dataclass
@@ -58,7 +53,7 @@ class VdeSwitchListener:
     def __init__(self, directory: SwitchDirectory, switch: Switch) -> None:
         self._directory = directory
         self._switch = switch
-        self._control: socket.socket | None = None
+        self._acceptor: Acceptor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._plugs: dict[int, tuple[_Plug, asyncio.Task[None]]] = {}
         #: By port: the uid that owns it and how many endpoints it has.
@@ -68,35 +63,13 @@ class VdeSwitchListener:
 
     def start(self) -> None:
         """Begin to accept clients. Raises OSError."""
-        self._control = self._directory.listen()
-        self._accept_again()
+        self._acceptor = Acceptor(self._directory.listen(), self._accept)
 
     def how_to_plug_in(self) -> str:
         """See ``ports.base.Listener``."""
         return f"-netdev vde,id=net0,sock={self._directory.path}"
 
-    def _accept_again(self) -> None:
-        if self._control is not None:
-            asyncio.get_running_loop().add_reader(self._control, self._accept)
-
-    def _accept(self) -> None:
-        assert self._control is not None  # noqa: S101 - the reader is removed before it is cleared
-        try:
-            connection, _ = self._control.accept()
-        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
-            return
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
-                raise
-            # The listener stays readable, so without this pause the loop would spin until one is free.
-            _log.warning(
-                "No descriptor for one more client (%s); those plugged in go on", os.strerror(error.errno)
-            )
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._control)
-            loop.call_later(_ACCEPT_RETRY_SECONDS, self._accept_again)
-            return
-        connection.setblocking(False)
+    def _accept(self, connection: socket.socket) -> None:
         task = asyncio.ensure_future(self._serve(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -107,7 +80,7 @@ class VdeSwitchListener:
         loop = asyncio.get_running_loop()
         plug: _Plug | None = None
         try:
-            peer_pid, peer_uid = _peer(connection)
+            peer_pid, peer_uid = peer_process(connection)
             async with asyncio.timeout(_HANDSHAKE_SECONDS):
                 data = await loop.sock_recv(connection, vde.MAX_REQUEST + 1)
             if not data:
@@ -238,23 +211,13 @@ class VdeSwitchListener:
 
     async def stop(self) -> None:
         """See ``ports.base.Listener``."""
-        if self._control is not None:
-            asyncio.get_running_loop().remove_reader(self._control)
-            self._control = None
+        if self._acceptor is not None:
+            self._acceptor.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._directory.close()
-
-
-def _peer(connection: socket.socket) -> tuple[int, int]:
-    """Process and user id of the other end (pid 0 where the system does not tell)."""
-    if sys.platform == "linux":
-        pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        return pid, uid
-    # <sys/ucred.h> LOCAL_PEERCRED (level 0): u_int cr_version; uid_t cr_uid; ...
-    return 0, struct.unpack_from("=II", connection.getsockopt(0, 1, 76))[1]
 
 
 def _check_client_socket(path: bytes, uid: int) -> None:

@@ -1,0 +1,101 @@
+"""Serve a stream socket: QEMU's ``-netdev stream`` and ``-netdev socket,fd=``, and socket_vmnet's clients.
+
+There is no handshake. A connection is a guest, on a port of its own, until either end closes it; the engine
+reads from it and says when that was.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass
+
+from vde_vmnet._engine import EngineError
+from vde_vmnet.errors import PeerError
+from vde_vmnet.ports.acceptor import Acceptor, peer_process
+from vde_vmnet.ports.base import Switch
+from vde_vmnet.ports.numbers import PortNumbers
+from vde_vmnet.socket_file import SocketFile
+
+__all__ = ["QemuStreamListener"]
+
+_log = logging.getLogger(__name__)
+
+#: Connections that wait to be accepted. A CI job starts many guests at once.
+_BACKLOG = 256
+#: What the engine says when nothing went wrong.
+_CLOSED = "peer closed"
+
+
+@dataclass(frozen=True)
+class _Guest:
+    """One connection."""
+
+    port: int
+    label: str
+
+
+class QemuStreamListener:
+    """Listener for one path. See ``ports.base.Listener``."""
+
+    def __init__(self, file: SocketFile, numbers: PortNumbers, switch: Switch) -> None:
+        self._file = file
+        self._numbers = numbers
+        self._switch = switch
+        self._acceptor: Acceptor | None = None
+        self._guests: dict[int, _Guest] = {}
+
+    def start(self) -> None:
+        """Begin to accept guests. Raises OSError."""
+        self._file.socket.listen(_BACKLOG)
+        self._acceptor = Acceptor(self._file.socket, self._plug_in)
+
+    def how_to_plug_in(self) -> str:
+        """See ``ports.base.Listener``."""
+        return f"-netdev stream,id=net0,addr.type=unix,addr.path={self._file.path}"
+
+    def _plug_in(self, connection: socket.socket) -> None:
+        try:
+            port = self._numbers.take()
+        except PeerError as error:
+            _log.warning("Guest refused: %s", error)
+            connection.close()
+            return
+        try:
+            label = f"port {port} ({self._file.path.name}, pid {peer_process(connection)[0]})"
+            endpoint = self._switch.attach(port=port, kind="stream", fd=connection.fileno(), name=label)
+        except (OSError, EngineError, ValueError) as error:
+            # It left at once, or there are no descriptors left.
+            _log.error("Guest could not be plugged in: %s", error)
+            self._numbers.give_back(port)
+            connection.close()
+            return
+        connection.detach()  # the engine's from here on
+        self._guests[endpoint] = _Guest(port, label)
+        _log.info("%s plugged in", label)
+
+    def endpoint_down(self, endpoint: int, reason: str) -> bool:
+        """See ``ports.base.Listener``."""
+        guest = self._guests.pop(endpoint, None)
+        if guest is None:
+            return False
+        self._numbers.give_back(guest.port)
+        if reason == _CLOSED:
+            _log.info("%s unplugged", guest.label)
+        else:
+            _log.warning("%s cut off: %s", guest.label, reason)
+        return True
+
+    def label(self, endpoint: int) -> str | None:
+        """See ``ports.base.Listener``."""
+        guest = self._guests.get(endpoint)
+        return guest.label if guest else None
+
+    async def stop(self) -> None:
+        """See ``ports.base.Listener``."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for endpoint in self._guests:
+            self._switch.detach(endpoint=endpoint)
+        self._guests.clear()
+        self._file.socket.close()

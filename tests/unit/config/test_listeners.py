@@ -1,0 +1,49 @@
+"""The sockets beside VDESWITCH: command line to model."""
+
+from pathlib import Path
+
+import pytest
+
+from vde_vmnet.config import arguments
+from vde_vmnet.config.model import DaemonConfig, network_id
+from vde_vmnet.errors import ConfigurationError
+
+
+def parse(*argv: str) -> DaemonConfig:
+    options = arguments.build_parser().parse_args(["--vmnet-gateway=192.168.105.1", *argv])
+    return arguments.parse(options, debug=False, warn=pytest.fail)
+
+
+def test_without_any_there_are_none() -> None:
+    config = parse("/x")
+    assert config.listeners.stream == () and not config.switch.absent
+
+
+def test_each_path_is_kept_in_order_and_made_absolute() -> None:
+    config = parse("--stream=/no/where/../a", "/x", "--stream", "b")
+    assert config.listeners.stream == (Path("/no/a"), Path.cwd() / "b")
+    assert config.switch.directory == Path("/x")
+
+
+def test_vdeswitch_is_needed_only_when_there_is_nothing_else() -> None:
+    config = parse("--stream=/a", "--stream=/b", "--vde-group=nogroup", "--vde-mode=700")
+    assert config.switch.absent
+    assert (config.switch.group, config.switch.mode) == ("nogroup", 0o700)
+    assert network_id(config.switch.key) == network_id(Path("/a"))
+    with pytest.raises(ConfigurationError, match="No VDESWITCH"):
+        parse()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--stream=", "/x"), "names no socket"),
+        (("--stream=/a/", "/x"), "names no socket"),
+        (("--stream=/a", "--stream=//a"), "given twice"),
+        (("--stream=/a", "--vde-switch=serve"), "requires VDESWITCH"),
+        (("--stream=/a", "--vde-mode=070"), "locks out"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(argv: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        parse(*argv)
