@@ -173,7 +173,9 @@ def _acting_as(identity: Identity, gid: int) -> Iterator[None]:
 def _only_root_changes(directory: Path) -> bool:
     for place in (directory, *directory.parents):
         status = place.stat()
-        shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        # The group root (wheel on macOS) is those who may become root anyway; Lima makes its directory so.
+        group = 0 if status.st_gid == 0 else stat.S_IWGRP
+        shared = status.st_mode & (group | stat.S_IWOTH)
         # In a sticky parent (/tmp) what is root's stays where it is; in the directory itself others may add.
         if status.st_uid != 0 or (shared and (place == directory or not status.st_mode & stat.S_ISVTX)):
             return False

@@ -21,6 +21,7 @@ RANKS = {
     "uplinks": 3,
     "segment": 3,
     "listening": 3,
+    "service": 3,
     "directory_watch": 2,
     "socket_file": 2,
     "vde_client": 2,
@@ -44,6 +45,7 @@ PURE = (
     "addresses.py",
     "errors.py",
     "config/model.py",
+    "service/sudoers.py",
     "wire/vde.py",
     "uplinks/linux/subnets.py",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
@@ -10,9 +11,10 @@ from collections.abc import Callable, Sequence
 import vde_vmnet
 from vde_vmnet import log
 from vde_vmnet.config import arguments
+from vde_vmnet.config.model import DaemonConfig
 from vde_vmnet.errors import ConfigurationError, VdeVmnetError
 
-__all__ = ["VERBS", "main"]
+__all__ = ["VERBS", "main", "report_errors", "run_daemon"]
 
 _log = logging.getLogger(__name__)
 
@@ -23,19 +25,29 @@ def _demo(argv: Sequence[str]) -> int:
     return demo.main(list(argv))
 
 
+def _sudoers(argv: Sequence[str]) -> int:
+    from vde_vmnet.cli import sudoers
+
+    return sudoers.main(argv)
+
+
 #: First words that are a command; a switch directory of such a name is written ``./NAME``.
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"demo": _demo}
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {"demo": _demo, "sudoers": _sudoers}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name) and return the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    debug = "DEBUG" in os.environ
-    log.configure(debug=debug)
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] in VERBS:
+        return report_errors(lambda: VERBS[given[0]](given[1:]))
+    return run_daemon(given, arguments.build_parser(), arguments.parse)
+
+
+def report_errors(command: Callable[[], int]) -> int:
+    """Run ``command`` with the log set up; what it raises becomes one line and an exit status."""
+    log.configure(debug="DEBUG" in os.environ)
     try:
-        if argv and argv[0] in VERBS:
-            return VERBS[argv[0]](argv[1:])
-        return _serve(argv, debug=debug)
+        return command()
     except VdeVmnetError as error:
         _log.error("%s", error)
         return error.exit_code
@@ -43,8 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _serve(argv: Sequence[str], *, debug: bool) -> int:
-    parser = arguments.build_parser()
+def run_daemon(argv: Sequence[str], parser: argparse.ArgumentParser, parse: Callable[..., DaemonConfig]) -> int:
+    """The daemon with a command line of this kind; ``parse`` is called as ``arguments.parse`` is."""
+    return report_errors(lambda: _serve(argv, parser, parse))
+
+
+def _serve(argv: Sequence[str], parser: argparse.ArgumentParser, parse: Callable[..., DaemonConfig]) -> int:
     try:
         options = parser.parse_args(argv)
         if options.help:
@@ -53,10 +69,10 @@ def _serve(argv: Sequence[str], *, debug: bool) -> int:
         if options.version:
             sys.stdout.write(f"{vde_vmnet.__version__}\n")
             return 0
-        config = arguments.parse(options, debug=debug, warn=_log.warning)
+        config = parse(options, debug="DEBUG" in os.environ, warn=_log.warning)
     except ConfigurationError:
         # The original prints its usage too; one line of it is enough beside a message that names the fault.
-        sys.stdout.write("Usage: vde_vmnet [OPTION]... [VDESWITCH] (see vde_vmnet --help)\n")
+        sys.stdout.write(f"Usage: {parser.usage} (see {parser.prog} --help)\n")
         raise
     if os.geteuid() != os.getuid():
         _log.warning("Seems to run with SETUID, which is insecure and highly discouraged; see README.md")

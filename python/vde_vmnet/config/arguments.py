@@ -19,7 +19,7 @@ from vde_vmnet.config.choice import choice
 from vde_vmnet.config.model import Backend, DaemonConfig, Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError
 
-__all__ = ["build_parser", "parse"]
+__all__ = ["GnuHelp", "Parser", "add_vmnet_options", "build_parser", "parse"]
 
 _DEFAULT_MASK = "255.255.255.0"
 #: RFC 4193: the locally assigned half of fc00::/7.
@@ -32,6 +32,7 @@ privilege, and it drops it once the network is open.
 _EPILOG = """\
 With a command of its own as the first word:
   vde_vmnet demo                show a rootless guest on a network, in namespaces of its own
+  vde_vmnet sudoers --lima      print the rules with which Lima may run our socket_vmnet
 
 Environment:
   DEBUG                         any value: log more
@@ -41,14 +42,14 @@ Exit status: 0 after SIGINT, SIGTERM or SIGHUP; 1 wrong usage; 3 something is mi
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Reports through the exception tree instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(message[:1].upper() + message[1:])
 
 
-class _GnuHelp(argparse.RawDescriptionHelpFormatter):
+class GnuHelp(argparse.RawDescriptionHelpFormatter):
     """The original's look: ``-p, --pidfile=PIDFILE``."""
 
     def __init__(self, prog: str) -> None:
@@ -63,18 +64,41 @@ class _GnuHelp(argparse.RawDescriptionHelpFormatter):
 
 def build_parser() -> argparse.ArgumentParser:
     """The daemon's parser; its help text is the manual's option table."""
-    parser = _Parser(
+    parser = Parser(
         prog="vde_vmnet",
         usage="vde_vmnet [OPTION]... [VDESWITCH]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=_GnuHelp,
+        formatter_class=GnuHelp,
         add_help=False,
     )
     add = parser.add_argument
     # Every value is taken as text, so that each check and its message is in one place below.
     switch.add_options(add)
     listeners.add_options(add)
+    add_vmnet_options(add)
+    add(
+        "--reserve",
+        metavar="MAC=IP[,NAME]",
+        action="append",
+        default=[],
+        help="keep an address, and a name, for a guest; can be repeated",
+    )
+    add(
+        "--backend",
+        metavar="(auto|linux|none)",
+        help="uplink: the Linux kernel, or none for an isolated switch (default: auto)",
+    )
+    add("--user", metavar="USER", help="user to serve as (default: who called sudo, else nobody)")
+    add("-p", "--pidfile", metavar="PIDFILE", help="save pid to PIDFILE when the network is ready")
+    add("-h", "--help", action="store_true", help="display this help and exit")
+    add("-v", "--version", action="store_true", help="display version information and exit")
+    add("vdeswitch", metavar="VDESWITCH", nargs="?", help=argparse.SUPPRESS)
+    return parser
+
+
+def add_vmnet_options(add: Callable[..., object]) -> None:
+    """What vmnet calls a network; the same in every program of the family. ``add`` is ``add_argument``."""
     add("--vmnet-mode", metavar="(host|shared|bridged)", help='vmnet mode (default: "shared")')
     add(
         "--vmnet-interface",
@@ -113,24 +137,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="IPv6 prefix for --vmnet-mode=(host|shared), a ULA, i.e. in fd00::/8 (default: no IPv6)",
     )
     add("--vmnet-disable-dhcp", action="store_true", help="hand out no addresses")
-    add(
-        "--reserve",
-        metavar="MAC=IP[,NAME]",
-        action="append",
-        default=[],
-        help="keep an address, and a name, for a guest; can be repeated",
-    )
-    add(
-        "--backend",
-        metavar="(auto|linux|none)",
-        help="uplink: the Linux kernel, or none for an isolated switch (default: auto)",
-    )
-    add("--user", metavar="USER", help="user to serve as (default: who called sudo, else nobody)")
-    add("-p", "--pidfile", metavar="PIDFILE", help="save pid to PIDFILE when the network is ready")
-    add("-h", "--help", action="store_true", help="display this help and exit")
-    add("-v", "--version", action="store_true", help="display version information and exit")
-    add("vdeswitch", metavar="VDESWITCH", nargs="?", help=argparse.SUPPRESS)
-    return parser
 
 
 def parse(arguments: argparse.Namespace, *, debug: bool, warn: Callable[[str], None]) -> DaemonConfig:

@@ -1,0 +1,1 @@
+"""Texts for the system that starts us: what to write, never the writing itself."""
