@@ -19,6 +19,7 @@ from vde_vmnet.config.model import DaemonConfig, network_id
 from vde_vmnet.errors import VdeVmnetError
 from vde_vmnet.keeper import Keeper, KeeperChannel, Stopped, stop_raises
 from vde_vmnet.listening import open_sockets
+from vde_vmnet.management import open_console
 from vde_vmnet.pidfile import Pidfile
 from vde_vmnet.segment import Segment, open_segment
 from vde_vmnet.uplinks.base import OpenedUplink, Uplink
@@ -83,6 +84,7 @@ def _open(
     if not config.switch.absent:
         segments.append(open_segment(config.switch, identity, gid, closing, isolated=uplink.name == "none"))
     segments += open_sockets(config, identity, gid, closing)
+    segments += open_console(config, identity, closing)
     if privileged:
         undo = recovery.UndoRecord.create(network_id(config.switch.key))
         for segment in segments:

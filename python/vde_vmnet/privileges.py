@@ -110,10 +110,11 @@ def _user(name: str) -> Identity:
     return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def socket_group(group: str | None, identity: Identity) -> int:
+def socket_group(group: str | None, identity: Identity, *, option: str = "--vde-group") -> int:
     """The numeric group that may plug in.
 
-    Raises ConfigurationError for an unknown ``--vde-group``, PrivilegeError for one the caller is not in.
+    ``option`` is where it was named. Raises ConfigurationError for an unknown one, PrivilegeError for one that
+    the caller is not in.
     """
     name = group if group is not None else DEFAULT_SOCKET_GROUP
     try:
@@ -122,7 +123,7 @@ def socket_group(group: str | None, identity: Identity) -> int:
         if group is None:
             return identity.gid
         raise ConfigurationError(
-            f'--vde-group "{group}" does not exist on this machine',
+            f'{option} "{group}" does not exist on this machine',
             next_step="See `getent group` for those that do",
         ) from None
     if os.geteuid() == 0 or gid == identity.gid or gid in os.getgroups():
@@ -130,7 +131,7 @@ def socket_group(group: str | None, identity: Identity) -> int:
     if group is None:
         return identity.gid
     raise PrivilegeError(
-        f'--vde-group "{group}": user "{identity.name}" is not a member and so cannot give it access',
+        f'{option} "{group}": user "{identity.name}" is not a member and so cannot give it access',
         next_step="Choose one of your own groups (see `id`), or run the daemon with sudo",
     )
 

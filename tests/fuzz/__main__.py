@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from vde_vmnet.errors import PeerError
 from vde_vmnet.uplinks.linux.dnsmasq import lease_event
 from vde_vmnet.wire import vde
+from vde_vmnet.wire.console import MAX_COMMAND, Console, Facts, Port, Snapshot, Station, commands
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -47,6 +49,21 @@ def dnsmasq_log(data: bytes) -> None:
     assert event is None or (event.mac and str(event.address))
 
 
+def console_commands(data: bytes) -> None:
+    """Any bytes are commands, each answered with one status line or the end, and nothing but text."""
+    switch = Console(
+        Facts("0", 1, "/sw", 0o660, "/m", 0o600, 4096, 8192, 300),
+        lambda: Snapshot((Port(1, 0, 0, 0, 0, ((1, "one"),)),), (Station("02:00:00:00:00:01", 1, 0),), 1),
+    )
+    for line in commands(data[:MAX_COMMAND]):
+        answer = switch.answer(line)
+        assert line.isprintable() or "\t" in line
+        if answer.ends:
+            assert answer.text == "9999 END OF SESSION"
+        elif line and not line.startswith("#"):
+            assert re.fullmatch(r"1\d{3} [^\n]+\n", answer.text.splitlines(keepends=True)[-1])
+
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], Sequence[bytes]]] = {
     "vde_request": (
         vde_request,
@@ -56,6 +73,15 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Sequence[bytes]]] = {
         ],
     ),
     "vde_reply": (vde_reply, [(DATA / "vde_reply_vde_switch.bin").read_bytes()]),
+    "console_commands": (
+        console_commands,
+        [
+            b"hash/find 02:00:00:00:00:01 0\n",
+            b"port/print 1\nhelp port\n",
+            b"vlan/create 3\n#x\nlogout\n",
+            b"showinfo\nds/showinfo\nhash/print\nport/allprint\nshutdown\n",
+        ],
+    ),
     "dnsmasq_log": (
         dnsmasq_log,
         [b"dnsmasq-dhcp[1]: 123 DHCPACK(vmnet-1) 192.168.105.9 52:54:00:00:00:01 host", b"dnsmasq[1]: started"],

@@ -21,6 +21,7 @@ RANKS = {
     "uplinks": 3,
     "segment": 3,
     "listening": 3,
+    "management": 3,
     "service": 3,
     "directory_watch": 2,
     "socket_file": 2,
@@ -46,6 +47,7 @@ PURE = (
     "errors.py",
     "config/model.py",
     "service/sudoers.py",
+    "wire/console.py",
     "wire/vde.py",
     "uplinks/linux/subnets.py",
 )

@@ -14,7 +14,7 @@ from typing import NoReturn
 from uuid import UUID
 
 from vde_vmnet.addresses import Ipv4Plan, Reservation
-from vde_vmnet.config import listeners, switch
+from vde_vmnet.config import console, listeners, switch
 from vde_vmnet.config.choice import choice
 from vde_vmnet.config.model import Backend, DaemonConfig, Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError
@@ -76,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     # Every value is taken as text, so that each check and its message is in one place below.
     switch.add_options(add)
     listeners.add_options(add)
+    console.add_options(add)
     add_vmnet_options(add)
     add(
         "--reserve",
@@ -149,6 +150,7 @@ def parse(arguments: argparse.Namespace, *, debug: bool, warn: Callable[[str], N
     return DaemonConfig(
         switch=switch.parse(arguments, listeners.network_name(beside)),
         listeners=beside,
+        console=console.parse(arguments),
         uplink=_uplink(arguments, warn),
         backend=choice(Backend, arguments.backend, "Unknown --backend", Backend.AUTO),
         user=arguments.user,

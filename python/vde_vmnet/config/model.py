@@ -12,6 +12,7 @@ from vde_vmnet.addresses import Ipv4Plan, Reservation, digest
 
 __all__ = [
     "Backend",
+    "ConsoleConfig",
     "DaemonConfig",
     "ListenersConfig",
     "Mode",
@@ -101,11 +102,24 @@ class ListenersConfig:
 
 
 @dataclass(frozen=True)
+class ConsoleConfig:
+    """The switch console, ``--mgmt``."""
+
+    #: Absolute path of its socket.
+    path: Path
+    #: Mode of the socket: whoever may write to it may stop the daemon.
+    mode: int = 0o600
+    #: Group of the socket; None is the service user's.
+    group: str | None = None
+
+
+@dataclass(frozen=True)
 class DaemonConfig:
     """Everything one daemon needs; made by config/, read by daemon.py."""
 
     switch: SwitchConfig
     listeners: ListenersConfig = field(default_factory=ListenersConfig)
+    console: ConsoleConfig | None = None
     uplink: UplinkConfig = field(default_factory=UplinkConfig)
     backend: Backend = Backend.AUTO
     #: User to serve as after privileges are dropped; None picks the invoking user under sudo, else nobody.

@@ -115,6 +115,8 @@ def test_everything_else_is_taken_over() -> None:
         (("--backend=bsd", "/x"), 'Unknown --backend "bsd".*auto, linux, none'),
         (("--pidfile", "/x", "--vmnet-mode"), "--vmnet-mode: expected one argument"),
         (("--vde-switch=plug", "/x[]"), "point-to-point mode, where nobody is a switch"),
+        (("--mgmtmode=660", "/x"), "--mgmtmode requires --mgmt=PATH"),
+        (("--mgmt=/m", "--mgmtmode=9", "/x"), '--mgmtmode "9" is not an octal mode'),
         (("--vde-switch=join", "/x"), 'Unknown --vde-switch "join".*auto, plug, serve'),
         (("--vde-switch=serve", "/x[3]"), "asks a switch for a port"),
         (("/x[16777216]",), "port above 16777215"),
@@ -168,6 +170,13 @@ def test_a_port_of_an_existing_switch(text: str, directory: str, port: int | Non
 def test_plugs_in_different_ports_of_a_switch_are_different_networks() -> None:
     keys = {parse(GATEWAY, text)[0].switch.key for text in ("/x", "/x[1]", "/x[2]")}
     assert len(keys) == len({network_id(key) for key in keys}) == 3
+
+
+def test_the_console_is_for_its_owner_alone_unless_asked() -> None:
+    console = parse(GATEWAY, "--mgmt=/m", "/x")[0].console
+    assert console is not None and (console.path, console.mode, console.group) == (Path("/m"), 0o600, None)
+    console = parse(GATEWAY, "--mgmt=/m", "--mgmtmode=660", "--mgmtgroup=vde", "/x")[0].console
+    assert console is not None and (console.mode, console.group) == (0o660, "vde")
 
 
 def test_isolated_switch_needs_no_gateway_warning() -> None:
