@@ -11,15 +11,16 @@
 //! | [`pool`] | the arena for a batch, the bounded queue of a peer |
 //! | `sys` | the poller and what wakes it |
 //! | [`port`] | what frames come from and go to: one file a kind, behind one contract |
-//! | [`endpoint`] | one port in the loop: its counters, its queue, whether it is being waited for |
+//! | `endpoint`, `endpoints` | one port in the loop: its counters, its queue, whether it is being waited for |
 //! | [`event`] | what the control plane is told |
-//! | [`runtime`] | the one loop: poll, read a batch, switch, write a batch |
+//! | `runtime` | the one loop: poll, read a batch, switch, write a batch |
 //! | [`engine`] | the handle: starts the loop's thread and talks to it |
 //!
 //! Invariants: one thread moves all frames and takes no lock to do so; every queue is bounded; a frame that is
 //! dropped raises exactly one counter; no panic leaves the thread.
 
-pub mod endpoint;
+mod endpoint;
+mod endpoints;
 pub mod engine;
 pub mod error;
 pub mod event;
@@ -29,7 +30,7 @@ pub mod mac_table;
 pub mod offload;
 pub mod pool;
 pub mod port;
-pub mod runtime;
+mod runtime;
 pub mod stats;
 pub mod switch;
 mod sys;

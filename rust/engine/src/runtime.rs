@@ -18,6 +18,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use crate::endpoint::{Endpoint, Paused};
+use crate::endpoints::Endpoints;
 use crate::error::EngineError;
 use crate::event::{Event, EventQueue};
 use crate::frame;
@@ -86,45 +87,6 @@ struct Pause {
     number: u64,
     source: Slot,
     destination: Slot,
-}
-
-/// Endpoints by slot.
-#[derive(Default)]
-struct Endpoints {
-    slots: Vec<Option<Endpoint>>,
-    free: Vec<Slot>,
-}
-
-impl Endpoints {
-    fn get(&self, slot: Slot) -> Option<&Endpoint> {
-        self.slots.get(slot as usize)?.as_ref()
-    }
-
-    fn get_mut(&mut self, slot: Slot) -> Option<&mut Endpoint> {
-        self.slots.get_mut(slot as usize)?.as_mut()
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Endpoint> {
-        self.slots.iter().flatten()
-    }
-
-    /// A slot that nobody has.
-    fn reserve(&mut self) -> Slot {
-        self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() as Slot - 1
-        })
-    }
-
-    fn put(&mut self, slot: Slot, endpoint: Endpoint) {
-        self.slots[slot as usize] = Some(endpoint);
-    }
-
-    fn take(&mut self, slot: Slot) -> Option<Endpoint> {
-        let endpoint = self.slots.get_mut(slot as usize)?.take()?;
-        self.free.push(slot);
-        Some(endpoint)
-    }
 }
 
 /// Everything the loop's thread owns.
@@ -473,7 +435,7 @@ impl Loop {
         let Attachment { port, name, receive_only, io } = attachment;
         let slot = self.endpoints.reserve();
         if let Err(source) = self.poller.add(io.descriptor(), slot, Interest::READ) {
-            self.endpoints.free.push(slot);
+            self.endpoints.give_back(slot);
             return Err(EngineError::Register { name, source });
         }
         let member = Member { slot, port, receive_only };
