@@ -17,6 +17,7 @@ from vde_vmnet.errors import PeerError
 from vde_vmnet.uplinks.linux.dnsmasq import lease_event
 from vde_vmnet.wire import vde
 from vde_vmnet.wire.console import MAX_COMMAND, Console, Facts, Port, Snapshot, Station, commands
+from vde_vmnet.wire.stream import MAX_FRAME, StreamDecoder, encode_frame
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -64,6 +65,24 @@ def console_commands(data: bytes) -> None:
             assert re.fullmatch(r"1\d{3} [^\n]+\n", answer.text.splitlines(keepends=True)[-1])
 
 
+def stream_frames(data: bytes) -> None:
+    """Any bytes, however they are cut, give the same frames or PeerError, and no frame is empty or too long."""
+
+    def decode(step: int) -> tuple[list[bytes], bool]:
+        decoder, frames = StreamDecoder(), []
+        try:
+            for at in range(0, len(data), step):
+                decoder.feed(data[at : at + step])
+                while (frame := decoder.next()) is not None:
+                    assert 0 < len(frame) <= MAX_FRAME
+                    frames.append(frame)
+        except PeerError:
+            return frames, True
+        return frames, False
+
+    assert decode(len(data) or 1) == decode(1) == decode(7)
+
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], Sequence[bytes]]] = {
     "vde_request": (
         vde_request,
@@ -82,6 +101,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Sequence[bytes]]] = {
             b"showinfo\nds/showinfo\nhash/print\nport/allprint\nshutdown\n",
         ],
     ),
+    "stream_frames": (stream_frames, [encode_frame(b"x" * 60) + encode_frame(b"y" * 14), b"\0\0\0\0" * 3]),
     "dnsmasq_log": (
         dnsmasq_log,
         [b"dnsmasq-dhcp[1]: 123 DHCPACK(vmnet-1) 192.168.105.9 52:54:00:00:00:01 host", b"dnsmasq[1]: started"],
