@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import re
 import resource
 import select
 import socket
+from pathlib import Path
 
 from tests.engine.plug import BROADCAST, Plug, engine_thread, eventually, frame, mac, open_descriptors
 from vde_vmnet._engine import Engine
@@ -62,6 +64,13 @@ def test_a_peer_that_left_frames_unread_costs_no_processor_time(engine: Engine) 
         gone.socket.close()
         engine.counters()
         _assert_rests()
+
+
+def test_every_reason_to_drop_is_explained(engine: Engine) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "concepts" / "engine.md").read_text()
+    explained = re.findall(r"^\| `(\w+)` \| (?:sender|receiver) \|", page, re.MULTILINE)
+    with Plug(engine, 1) as plug:
+        assert explained == list(engine.counters()[plug.endpoint]["drops"])
 
 
 def test_an_idle_engine_rests(engine: Engine) -> None:

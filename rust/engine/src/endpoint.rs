@@ -202,3 +202,86 @@ impl Endpoint {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::channel::channel;
+
+    fn endpoint() -> Endpoint {
+        let (io, _) = channel(0).unwrap();
+        Endpoint::new(1, Member { slot: 0, port: 1, receive_only: false }, "test".into(), Box::new(io))
+    }
+
+    #[test]
+    fn frames_one_by_one_are_read_one_by_one() {
+        let mut endpoint = endpoint();
+        for _ in 0..100 {
+            endpoint.adapt_turn(1, 1, true);
+            assert_eq!(endpoint.turn, 1);
+        }
+    }
+
+    #[test]
+    fn a_stream_is_read_in_full_batches_soon_and_to_the_end() {
+        let mut endpoint = endpoint();
+        let mut turns = 0;
+        while endpoint.turn < BATCH {
+            endpoint.adapt_turn(endpoint.turn, endpoint.turn, false);
+            turns += 1;
+        }
+        assert!(turns <= 3);
+        endpoint.adapt_turn(BATCH, BATCH, true);
+        assert_eq!(endpoint.turn, BATCH);
+        for _ in 0..6 {
+            endpoint.adapt_turn(1, 1, true);
+        }
+        assert_eq!(endpoint.turn, 1);
+    }
+
+    #[test]
+    fn asking_for_more_in_vain_becomes_rare() {
+        let mut endpoint = endpoint();
+        let (mut more, turns) = (0, 2_000);
+        for _ in 0..turns {
+            more += usize::from(endpoint.turn > 1);
+            endpoint.adapt_turn(1, 1, false);
+        }
+        assert!(more < turns / 10, "{more}");
+    }
+
+    #[test]
+    fn a_flood_to_many_is_read_in_small_portions() {
+        let mut endpoint = endpoint();
+        endpoint.turn = BATCH;
+        endpoint.adapt_turn(BATCH, BATCH * 200, false);
+        assert_eq!(endpoint.turn, COPIES_A_TURN / 200);
+        endpoint.adapt_turn(1, 100_000, false);
+        assert_eq!(endpoint.turn, 1);
+    }
+
+    #[test]
+    fn patience_is_earned_by_taking_frames_and_used_up_by_waiting() {
+        let mut endpoint = endpoint();
+        assert_eq!(endpoint.patience_for(), Duration::ZERO);
+        endpoint.counters.tx_frames = 100;
+        assert_eq!(endpoint.patience_for(), Duration::from_millis(1));
+        endpoint.was_waited_for(Duration::from_millis(3));
+        assert_eq!(endpoint.patience_for(), Duration::ZERO);
+        endpoint.counters.tx_frames += 300;
+        assert_eq!(endpoint.patience_for(), Duration::from_millis(1));
+        endpoint.counters.tx_frames += 1_000_000;
+        assert_eq!(endpoint.patience_for(), Duration::from_millis(8));
+    }
+
+    #[test]
+    fn a_descriptor_that_is_always_ready_for_nothing_is_given_up() {
+        let mut endpoint = endpoint();
+        for _ in 0..FRUITLESS_REPORTS {
+            assert_eq!(endpoint.note_report(false), Ok(()));
+        }
+        assert_eq!(endpoint.note_report(true), Ok(()));
+        let until = (0..).find(|_| endpoint.note_report(false).is_err());
+        assert_eq!(until, Some(FRUITLESS_REPORTS));
+    }
+}

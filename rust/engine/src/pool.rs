@@ -12,6 +12,9 @@ use crate::vnet_header::{self, VnetHeader};
 /// turn last long (64 frames are well under 0.2 ms).
 pub const BATCH: usize = 64;
 
+// Endpoints note frames of a batch by numbers of one byte.
+const _: () = assert!(BATCH <= 256);
+
 /// One byte more than the longest frame, to notice a longer one where the kernel does not say so.
 const SLOT_LEN: usize = vnet_header::LEN + frame::MAX_LEN + 1;
 

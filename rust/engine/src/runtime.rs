@@ -334,7 +334,9 @@ impl Loop {
         }
         sender.paused = Some(Paused { number, since: self.now });
         self.pauses_begun += 1;
-        if let Some(target) = self.endpoints.get_mut(destination) {
+        if let Some(target) =
+            self.endpoints.get_mut(destination).filter(|target| !target.waiting.contains(&source))
+        {
             target.waiting.push(source);
         }
         self.pauses.push_back(Pause { deadline: self.now + PAUSE.min(patience), number, source, destination });
