@@ -1,7 +1,7 @@
 """The frame path, in Rust. Private: `ports/`, `uplinks/` and `daemon.py` hand descriptors in, nothing else.
 
-Words: a *port* is a place on the switch, named by a number the caller chooses (0 is the uplink by
-convention, VDE clients count from 1); an *endpoint* is one open descriptor on a port. Several endpoints may
+Words: a *port* is a place on the switch, named by a number the caller chooses (who sits where is
+the caller's affair, see ports/base.py); an *endpoint* is one open descriptor on a port. Several endpoints may
 share a port (VDE allows it): frames to the port go to all of them, frames from one are not echoed to the
 others. All methods may be called from any thread; those that say so wait for the engine's thread, with the
 GIL released, for well under a millisecond; a signal handler that raises ends the wait.
