@@ -95,8 +95,9 @@ class _Worker:
                 )
             for listener in self._listeners:
                 listener.start()
-            self._ask_keeper(ready)
+            # The log first: whoever waits for the pidfile finds in it what to do.
             self._report()
+            self._ask_keeper(ready)
             await self._ended
         finally:
             for listener in reversed(self._listeners):

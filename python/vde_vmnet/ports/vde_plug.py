@@ -39,6 +39,7 @@ class VdePlugListener:
     def __init__(self, client: VdeClient, switch: Switch) -> None:
         """``client`` was plugged in before privilege was dropped."""
         self._target: PlugTarget = client.target
+        self._first = client
         self._client: VdeClient | None = client
         self._switch = switch
         self._endpoint = -1
@@ -53,19 +54,19 @@ class VdePlugListener:
                 " Serve as the switch's user with --user, or give the switch a group of that user (-m 660 -g)",
                 control,
             )
-        self._task = asyncio.ensure_future(self._stay_plugged_in())
+        # Now, not in the task: the network is not ready before its uplink is on the switch.
+        attached = self._attach(self._first)
+        self._task = asyncio.ensure_future(self._stay_plugged_in(self._first, attached=attached))
 
     def how_to_plug_in(self) -> str | None:
         """See ``ports.base.Listener``: guests plug into the switch itself."""
         return f"-netdev vde,id=net0,sock={self._target.directory}"
 
-    async def _stay_plugged_in(self) -> None:
+    async def _stay_plugged_in(self, client: VdeClient, *, attached: bool) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            client = self._client or await self._plug_in_again()
-            self._client = client
             try:
-                if self._attach(client):
+                if attached:
                     with suppress(ConnectionError):
                         await loop.sock_recv(client.control, 1)
                     _log.warning(
@@ -73,6 +74,8 @@ class VdePlugListener:
                     )
             finally:
                 self._unplug()
+            client = self._client = await self._plug_in_again()
+            attached = self._attach(client)
 
     def _attach(self, client: VdeClient) -> bool:
         label = f"VDE switch {self._target.shown}"
