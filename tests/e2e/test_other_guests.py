@@ -58,11 +58,11 @@ def unprivileged(
 
 
 def wait_for_line(log: Path, word: str, seconds: float) -> str:
-    """The first line of a growing file that contains ``word``."""
+    """The first finished line of a growing file that contains ``word``."""
     deadline = time.monotonic() + seconds
     while True:
-        for line in log.read_text(errors="replace").splitlines():
-            if word in line:
+        for line in log.read_text(errors="replace").splitlines(keepends=True):
+            if word in line and line.endswith("\n"):
                 return line
         assert time.monotonic() < deadline, (
             f"no {word} after {seconds} s: {log.read_text(errors='replace')[-400:]}"
