@@ -1,5 +1,6 @@
 """Fixtures of the system tests."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,3 +14,11 @@ def state() -> Iterator[Path]:
     """A state directory of the test's own, in place of /run/vde_vmnet."""
     with state_directory() as path:
         yield path
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Instead of pytest's, which only root may enter: the service user has to."""
+    with tempfile.TemporaryDirectory(prefix="vde-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

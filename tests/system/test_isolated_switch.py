@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,14 +20,6 @@ from vde_vmnet.demo.daemon_process import DaemonProcess, FileWatch
 BROADCAST = -1
 #: As root the daemon serves as nobody; the test's own group lets it, and the tests, in.
 OPTIONS = ("--backend=none", f"--vde-group={os.getegid()}")
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """Instead of pytest's, which only root may enter: the service user has to."""
-    with tempfile.TemporaryDirectory(prefix="vde-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 @pytest.fixture

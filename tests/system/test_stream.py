@@ -6,7 +6,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,14 +20,6 @@ from vde_vmnet.demo.daemon_process import DaemonProcess
 BROADCAST = -1
 #: As root the daemon serves as nobody; the test's own group lets it, and the tests, in.
 OPTIONS = ("--backend=none", f"--vde-group={os.getegid()}")
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """Instead of pytest's, which only root may enter: the service user has to."""
-    with tempfile.TemporaryDirectory(prefix="vde-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def start(place: Path) -> DaemonProcess:

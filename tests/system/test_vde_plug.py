@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,11 +27,9 @@ BROADCAST = -1
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def place(tmp_path: Path) -> Path:
     """A directory that other users may enter."""
-    with tempfile.TemporaryDirectory(prefix="vde-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+    return tmp_path
 
 
 def plugged(target: PlugTarget) -> MakeListener:
