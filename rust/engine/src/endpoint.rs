@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::event::EndpointId;
 use crate::frame::MacAddress;
 use crate::pool::{BATCH, Batch, BufferPool, EgressQueue, FrameRef};
 use crate::port::{Down, Port};
-use crate::runtime::EndpointId;
 use crate::stats::{Counters, DropReason};
 use crate::switch::{Member, Slot};
 use crate::sys::Interest;

@@ -10,10 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::error::EngineError;
-use crate::event::{Event, EventQueue};
+use crate::event::{EndpointId, Event, EventQueue};
 use crate::mac_table::{MacTable, Station};
 use crate::port::Port;
-use crate::runtime::{Attachment, Command, EndpointId, EndpointStats, Loop};
+use crate::runtime::{Attachment, Command, EndpointStats, Loop};
 use crate::sys::Waker;
 
 /// Requests under way before a further one has to wait; the loop takes all of them at once.

@@ -7,7 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::frame::MacAddress;
-use crate::runtime::EndpointId;
+
+/// Number of an endpoint, for the caller; never used again.
+pub type EndpointId = u64;
 
 /// New addresses that wait to be taken at most; more are not reported. The other kinds come once for an
 /// endpoint, so that they are bounded by what the caller has attached.

@@ -38,8 +38,8 @@ pub mod vnet_header;
 
 pub use engine::{Engine, EngineConfig, Pending};
 pub use error::EngineError;
-pub use event::Event;
-pub use runtime::{EndpointId, EndpointStats};
+pub use event::{EndpointId, Event};
+pub use runtime::EndpointStats;
 
 /// The version of the workspace.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::endpoint::{Endpoint, Paused};
 use crate::endpoints::Endpoints;
 use crate::error::EngineError;
-use crate::event::{Event, EventQueue};
+use crate::event::{EndpointId, Event, EventQueue};
 use crate::frame;
 use crate::mac_table::{MacTable, Millis, Station};
 use crate::offload::{self, ChecksumOutsideFrame};
@@ -30,9 +30,6 @@ use crate::stats::{Counters, DropReason};
 use crate::switch::{Decision, Member, Slot, Switch};
 use crate::sys::{Interest, Poller, Report, WakerEnd};
 use crate::vnet_header::Need;
-
-/// Number of an endpoint, for the caller; never used again.
-pub type EndpointId = u64;
 
 /// How long a sender may be kept waiting at once for a destination to catch up. Chosen: long enough for a peer
 /// that was off the processor, too short for a guest to notice.
@@ -414,7 +411,7 @@ impl Loop {
                     let result = self.attach(attachment);
                     let attached = result.as_ref().ok().copied();
                     if let (Err(_), Some(id)) = (reply.send(result), attached) {
-                        self.detach(id); // whoever asked has gone away
+                        self.detach(id); // whoever asked had gone away before
                     }
                 }
                 Command::Detach(id, reply) => {

@@ -73,17 +73,6 @@ fn a_closed_engine_refuses_and_closes_again() {
 }
 
 #[test]
-fn an_attachment_that_nobody_waits_for_is_taken_back() {
-    let engine = engine();
-    let (near, far) = UnixDatagram::pair().unwrap();
-    let io = Box::new(Dgram::new(near.into(), 0).unwrap());
-    drop(engine.attach(1, "unwanted".into(), false, io).unwrap());
-    let all = engine.counters().unwrap().wait(LONG).unwrap().unwrap();
-    assert_eq!(all.len(), 0);
-    assert!(far.send(&[1]).is_err(), "its descriptor is closed");
-}
-
-#[test]
 fn hundreds_of_endpoints_flood_and_leave() {
     let engine = engine();
     let plugs: Vec<_> = (1..=200).map(|port| plug(&engine, port, 1000)).collect();
