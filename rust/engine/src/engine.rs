@@ -97,8 +97,8 @@ impl Engine {
         Ok(Self { commands, waker, events, ended, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Put a port on the switch. The answer is the endpoint's number; if nobody waits for it any more, the
-    /// endpoint is taken off again.
+    /// Put a port on the switch. The answer is the endpoint's number; if whoever asked is gone before the loop
+    /// answers, the endpoint is taken off again. Gone later, between the answer and the wait for it, leaves it.
     ///
     /// # Errors
     /// [`EngineError::Ended`]; the answer may be [`EngineError::Register`].
