@@ -1,0 +1,1 @@
+"""The vmnet uplink: Apple's vmnet.framework, by our own declaration of its interface."""
