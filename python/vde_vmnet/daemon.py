@@ -21,7 +21,7 @@ from vde_vmnet.keeper import Keeper, KeeperChannel, Stopped, stop_raises
 from vde_vmnet.listening import open_sockets
 from vde_vmnet.management import open_console
 from vde_vmnet.pidfile import Pidfile
-from vde_vmnet.segment import Segment, open_segment
+from vde_vmnet.segment import Segment, open_segments
 from vde_vmnet.uplinks.base import OpenedUplink, Uplink
 
 __all__ = ["run"]
@@ -80,9 +80,7 @@ def _open(
         closing.callback(pidfile.remove)
     if privileged:
         recovery.sweep()
-    segments = []
-    if not config.switch.absent:
-        segments.append(open_segment(config.switch, identity, gid, closing, isolated=uplink.name == "none"))
+    segments = open_segments(config, identity, gid, closing, has_uplink=uplink.name != "none")
     segments += open_sockets(config, identity, gid, closing)
     segments += open_console(config, identity, closing)
     if privileged:

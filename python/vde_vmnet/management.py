@@ -51,7 +51,7 @@ class _Console:
 
     def listener(self) -> MakeListener:
         from vde_vmnet.ports.console import ConsoleListener
-        from vde_vmnet.ports.vde_switch import MAX_PORT
+        from vde_vmnet.ports.numbers import MAX_PORT
         from vde_vmnet.wire.console import Facts
 
         assert self._config.console is not None  # noqa: S101 - else there would be no socket

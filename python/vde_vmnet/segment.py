@@ -1,4 +1,4 @@
-"""What VDESWITCH names, opened in stage 2: a directory to serve in, a switch to plug into, or a pair's socket.
+"""What each VDESWITCH names, opened in stage 2: a directory to serve in, a switch to join, a pair's socket.
 
 Here is the decision of ``--vde-switch=auto``, and what each case needs of the keeper and of the worker. A
 new way to plug in is one more class with the rooms of ``Segment``.
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from vde_vmnet import privileges, sockets
-from vde_vmnet.config.model import SwitchConfig, SwitchRole
+from vde_vmnet.config.model import DaemonConfig, SwitchConfig, SwitchRole
 from vde_vmnet.directory_watch import NameWatch
 from vde_vmnet.errors import ConflictError, PrivilegeError
+from vde_vmnet.ports.base import SEGMENT_PORTS
+from vde_vmnet.ports.numbers import VdePorts
 from vde_vmnet.recovery import RemoveDirectory, UndoRecord, Unlink
 from vde_vmnet.socket_file import SocketFile
 from vde_vmnet.vde_client import PlugTarget, VdeClient
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from vde_vmnet._engine import Engine
     from vde_vmnet.ports.base import Listener
 
-__all__ = ["MakeListener", "Segment", "open_segment"]
+__all__ = ["MakeListener", "Segment", "open_segments"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ MakeListener = Callable[["Engine"], "Listener"]
 
 
 class Segment(Protocol):
-    """One opened VDESWITCH."""
+    """One opened VDESWITCH, or another place where guests plug in."""
 
     def record(self, undo: UndoRecord) -> None:
         """Write down how to undo it when everybody was killed."""
@@ -46,25 +48,43 @@ class Segment(Protocol):
         """For the worker, before it drops privilege: the modules it needs are loaded here."""
 
 
-def open_segment(
-    config: SwitchConfig, identity: privileges.Identity, gid: int, closing: ExitStack, *, isolated: bool
-) -> Segment:
-    """Open what ``config`` names; ``closing`` gets what must be taken down.
+def open_segments(
+    config: DaemonConfig, identity: privileges.Identity, gid: int, closing: ExitStack, *, has_uplink: bool
+) -> list[Segment]:
+    """Open every VDESWITCH; ``closing`` gets what must be taken down.
 
-    ``isolated``: there is no uplink, so that ``auto`` has nothing to plug in.
     Raises ConflictError, PrivilegeError, ConfigurationError, UnavailableError.
     """
+    # Nothing to plug in with ``auto``.
+    isolated = config.is_alone and not has_uplink
+    ports = VdePorts()
+    return [
+        _open_segment(one, identity, gid, closing, isolated=isolated, ports=ports, place=place)
+        for one, place in zip(config.switches, reversed(SEGMENT_PORTS), strict=False)
+    ]
+
+
+def _open_segment(
+    config: SwitchConfig,
+    identity: privileges.Identity,
+    gid: int,
+    closing: ExitStack,
+    *,
+    isolated: bool,
+    ports: VdePorts,
+    place: int,
+) -> Segment:
     if config.point_to_point:
-        return _PointToPoint.open(config, identity, gid, closing)
+        return _PointToPoint.open(config, identity, gid, closing, place)
     if _plugs(config, isolated=isolated):
         client = _plug_in(config, identity, gid)
         closing.callback(client.close)
-        return _Plugged(client)
+        return _Plugged(client, place)
     if config.port is not None:
         _log.warning("[%d] of VDESWITCH has no effect: no switch is there, so we are the switch", config.port)
     directory = sockets.SwitchDirectory.claim(config, uid=identity.uid, gid=gid)
     closing.callback(directory.remove)
-    return _Served(directory)
+    return _Served(directory, ports)
 
 
 def _plugs(config: SwitchConfig, *, isolated: bool) -> bool:
@@ -110,8 +130,9 @@ def _owner(path: Path) -> str:
 class _Served:
     """We are the switch."""
 
-    def __init__(self, directory: sockets.SwitchDirectory) -> None:
+    def __init__(self, directory: sockets.SwitchDirectory, ports: VdePorts) -> None:
         self._directory = directory
+        self._ports = ports
 
     def record(self, undo: UndoRecord) -> None:
         if self._directory.made:
@@ -124,14 +145,15 @@ class _Served:
     def listener(self) -> MakeListener:
         from vde_vmnet.ports.vde_switch import VdeSwitchListener
 
-        return partial(VdeSwitchListener, self._directory)
+        return partial(VdeSwitchListener, self._directory, ports=self._ports)
 
 
 class _Plugged:
     """We are a client of somebody else's switch."""
 
-    def __init__(self, client: VdeClient) -> None:
+    def __init__(self, client: VdeClient, place: int) -> None:
         self._client = client
+        self._place = place
 
     def record(self, undo: UndoRecord) -> None:
         """Nothing: a plug vanishes with its sockets."""
@@ -142,19 +164,20 @@ class _Plugged:
     def listener(self) -> MakeListener:
         from vde_vmnet.ports.vde_plug import VdePlugListener
 
-        return partial(VdePlugListener, self._client)
+        return partial(VdePlugListener, self._client, port=self._place)
 
 
 class _PointToPoint:
     """One peer, no switch."""
 
-    def __init__(self, ours: SocketFile, watch: NameWatch) -> None:
+    def __init__(self, ours: SocketFile, watch: NameWatch, place: int) -> None:
         self._ours = ours
         self._watch = watch
+        self._place = place
 
     @classmethod
     def open(
-        cls, config: SwitchConfig, identity: privileges.Identity, gid: int, closing: ExitStack
+        cls, config: SwitchConfig, identity: privileges.Identity, gid: int, closing: ExitStack, place: int
     ) -> _PointToPoint:
         ours = SocketFile.claim(
             "Point-to-point socket",
@@ -168,7 +191,7 @@ class _PointToPoint:
         closing.callback(ours.remove)
         watch = NameWatch(Path(f"{ours.path}+"))
         closing.callback(watch.close)
-        return cls(ours, watch)
+        return cls(ours, watch, place)
 
     def record(self, undo: UndoRecord) -> None:
         self._ours.record(undo)
@@ -180,4 +203,4 @@ class _PointToPoint:
     def listener(self) -> MakeListener:
         from vde_vmnet.ports.vde_ptp import VdePtpListener
 
-        return partial(VdePtpListener, self._ours, self._watch)
+        return partial(VdePtpListener, self._ours, self._watch, port=self._place)

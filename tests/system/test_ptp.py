@@ -9,64 +9,24 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
 from tests.support.bridge import Bridge, with_bridge
+from tests.support.ptp_peer import PtpPeer
 from tests.support.vde_peer import frame
 from tests.support.vde_plug import Plugged
 from vde_vmnet.config.model import SwitchConfig
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.directory_watch import NameWatch
 from vde_vmnet.errors import ConfigurationError, ConflictError
+from vde_vmnet.ports.base import SEGMENT_PORTS
 from vde_vmnet.ports.vde_ptp import VdePtpListener
 from vde_vmnet.privileges import invoking_identity
 from vde_vmnet.segment import MakeListener
 from vde_vmnet.socket_file import SocketFile
 
 BROADCAST = -1
-
-
-class Peer:
-    """The client of a pair, written from the protocol: it says nothing when it comes."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(f"{path}+")
-        self.data = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            self.data.settimeout(10)
-            self.data.connect(os.fspath(path))
-            self.data.bind(os.fspath(self.path))
-        except BaseException:
-            self.data.close()
-            raise
-
-    def send(self, *frames: bytes) -> None:
-        for one in frames:
-            self.data.send(one)
-
-    def receive(self) -> list[bytes]:
-        return [self.data.recv(1 << 17)]
-
-    def killed(self) -> None:
-        """The end of a process without a word: the name stays."""
-        self.data.close()
-
-    def left(self) -> None:
-        """As libvdeplug2 does it."""
-        self.data.send(b"")
-        self.path.unlink()
-        self.data.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.data.close()
 
 
 def claim(path: Path) -> SocketFile:
@@ -85,13 +45,13 @@ def server(path: Path, *, watched: bool = True) -> MakeListener:
     watch = NameWatch(Path(f"{path}+"))
     if not watched:
         watch.close()  # as on a system without inotify
-    return partial(VdePtpListener, claim(path), watch)
+    return partial(VdePtpListener, claim(path), watch, port=SEGMENT_PORTS[0])
 
 
 @pytest.mark.parametrize("watched", [True, False], ids=["inotify", "timer"])
 def test_a_peer_that_only_listens_is_found(path: Path, watched: bool) -> None:
     async def scenario(bridge: Bridge) -> None:
-        with Peer(path) as peer:
+        with PtpPeer(path) as peer:
             await bridge.attached()
             bridge.uplink.send(frame(BROADCAST, 2, b"anybody?"))
             assert await asyncio.to_thread(peer.receive) == [frame(BROADCAST, 2, b"anybody?")]
@@ -102,7 +62,7 @@ def test_a_peer_that_only_listens_is_found(path: Path, watched: bool) -> None:
 
 def test_the_first_frame_is_not_lost(path: Path) -> None:
     async def scenario(bridge: Bridge) -> None:
-        with Peer(path) as peer:
+        with PtpPeer(path) as peer:
             peer.send(frame(BROADCAST, 1, b"first"))  # the event loop has had no turn since the bind
             await bridge.heard(b"first")
 
@@ -112,7 +72,7 @@ def test_the_first_frame_is_not_lost(path: Path) -> None:
 def test_a_peer_leaves_and_comes_back_many_times(path: Path) -> None:
     async def scenario(bridge: Bridge) -> None:
         for _ in range(20):
-            with Peer(path) as peer:
+            with PtpPeer(path) as peer:
                 await bridge.exchange(peer)
                 peer.left()
             await bridge.detached()
@@ -122,12 +82,12 @@ def test_a_peer_leaves_and_comes_back_many_times(path: Path) -> None:
 
 def test_a_killed_peer_is_missed_and_the_next_one_served(path: Path) -> None:
     async def scenario(bridge: Bridge) -> None:
-        with Peer(path) as peer:
+        with PtpPeer(path) as peer:
             await bridge.exchange(peer)
             peer.killed()
         await bridge.detached()
         Path(f"{path}+").unlink()  # as every client does when nobody answers there
-        with Peer(path) as peer:
+        with PtpPeer(path) as peer:
             await bridge.exchange(peer)
 
     with_bridge(server(path), scenario)
@@ -137,14 +97,14 @@ def test_strangers_and_a_second_peer_are_refused(path: Path) -> None:
     async def scenario(bridge: Bridge) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
             stranger.sendto(frame(BROADCAST, 9, b"I am nobody"), os.fspath(path))
-            with Peer(path) as peer:
+            with PtpPeer(path) as peer:
                 peer.send(frame(BROADCAST, 1, b"hello"))
                 # The stranger's frame was first, and went nowhere.
                 await bridge.heard(b"hello")
                 with pytest.raises(PermissionError):
                     stranger.sendto(frame(BROADCAST, 9), os.fspath(path))
                 with pytest.raises(PermissionError):
-                    Peer(path)
+                    PtpPeer(path)
                 await bridge.exchange(peer)
 
     with_bridge(server(path), scenario)
@@ -169,7 +129,7 @@ def test_debian_s_vde_plug_comes_and_goes(path: Path) -> None:
 
 def test_a_second_vde_plug_is_refused(path: Path) -> None:
     async def scenario(bridge: Bridge) -> None:
-        with Peer(path) as peer:
+        with PtpPeer(path) as peer:
             await bridge.exchange(peer)
             done = await asyncio.to_thread(
                 subprocess.run, ["vde_plug", f"ptp://{path}"], stdin=subprocess.PIPE, capture_output=False

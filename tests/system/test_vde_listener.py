@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.vde_peer import VdePeer
 from vde_vmnet.config.model import SwitchConfig
-from vde_vmnet.ports import vde_switch
+from vde_vmnet.ports import numbers, vde_switch
+from vde_vmnet.ports.numbers import VdePorts
 from vde_vmnet.ports.vde_switch import VdeSwitchListener
 from vde_vmnet.sockets import SwitchDirectory
 from vde_vmnet.wire import vde
@@ -52,7 +53,7 @@ def serve(tmp_path: Path) -> Callable[[Scenario], None]:
             switch = NotingSwitch()
             config = SwitchConfig(directory=tmp_path / "sw")
             directory = SwitchDirectory.claim(config, uid=os.getuid(), gid=os.getgid())
-            listener = VdeSwitchListener(directory, switch)
+            listener = VdeSwitchListener(directory, switch, ports=VdePorts())
             listener.start()
             await scenario(directory.path, switch)
             await listener.stop()
@@ -157,7 +158,7 @@ def test_a_bad_request_is_closed_and_leaves_nothing(
     serve(scenario)
 
 
-@pytest.mark.parametrize("port", [vde_switch.MAX_PORT + 1, 65535])
+@pytest.mark.parametrize("port", [numbers.MAX_PORT + 1, 65535])
 def test_a_port_above_the_limit_is_refused(serve: Callable[[Scenario], None], port: int) -> None:
     async def scenario(directory: Path, switch: NotingSwitch) -> None:
         with pytest.raises(ConnectionRefusedError):
@@ -212,7 +213,7 @@ def test_the_engine_can_give_a_client_up(tmp_path: Path) -> None:
     async def body() -> None:
         switch = NotingSwitch()
         directory = SwitchDirectory.claim(SwitchConfig(tmp_path / "sw"), uid=os.getuid(), gid=os.getgid())
-        listener = VdeSwitchListener(directory, switch)
+        listener = VdeSwitchListener(directory, switch, ports=VdePorts())
         listener.start()
         with await plug(directory.path) as peer:
             assert not listener.endpoint_down(99, "not ours")

@@ -19,6 +19,7 @@ from tests.support.vde_peer import VdePeer
 from tests.support.vde_switch import VdeSwitch
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.errors import ConflictError, UnavailableError
+from vde_vmnet.ports.base import SEGMENT_PORTS
 from vde_vmnet.ports.vde_plug import VdePlugListener, back_off
 from vde_vmnet.segment import MakeListener
 from vde_vmnet.vde_client import PlugTarget, VdeClient
@@ -33,7 +34,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def plugged(target: PlugTarget) -> MakeListener:
-    return partial(VdePlugListener, VdeClient.plug_in(target))
+    return partial(VdePlugListener, VdeClient.plug_in(target), port=SEGMENT_PORTS[0])
 
 
 def names(directory: Path) -> list[str]:

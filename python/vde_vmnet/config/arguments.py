@@ -45,6 +45,12 @@ Exit status: 0 after SIGINT, SIGTERM or SIGHUP; 1 wrong usage; 3 something is mi
 class Parser(argparse.ArgumentParser):
     """Reports through the exception tree instead of ending the process."""
 
+    def parse_args(  # type: ignore[override]  # of its overloads, the one that is used
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Options may stand between the arguments too, as ``getopt_long`` allows."""
+        return self.parse_intermixed_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(message[:1].upper() + message[1:])
 
@@ -66,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The daemon's parser; its help text is the manual's option table."""
     parser = Parser(
         prog="vde_vmnet",
-        usage="vde_vmnet [OPTION]... [VDESWITCH]",
+        usage="vde_vmnet [OPTION]... [VDESWITCH]...",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=GnuHelp,
@@ -94,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-p", "--pidfile", metavar="PIDFILE", help="save pid to PIDFILE when the network is ready")
     add("-h", "--help", action="store_true", help="display this help and exit")
     add("-v", "--version", action="store_true", help="display version information and exit")
-    add("vdeswitch", metavar="VDESWITCH", nargs="?", help=argparse.SUPPRESS)
+    add("vdeswitch", metavar="VDESWITCH", nargs="*", help=argparse.SUPPRESS)
     return parser
 
 
@@ -147,8 +153,10 @@ def parse(arguments: argparse.Namespace, *, debug: bool, warn: Callable[[str], N
     names the option at fault.
     """
     beside = listeners.parse(arguments)
+    first, *more = switch.parse(arguments, listeners.network_name(beside))
     return DaemonConfig(
-        switch=switch.parse(arguments, listeners.network_name(beside)),
+        switch=first,
+        more_switches=tuple(more),
         listeners=beside,
         console=console.parse(arguments),
         uplink=_uplink(arguments, warn),

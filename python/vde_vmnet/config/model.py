@@ -117,7 +117,10 @@ class ConsoleConfig:
 class DaemonConfig:
     """Everything one daemon needs; made by config/, read by daemon.py."""
 
+    #: The first VDESWITCH, which names the network.
     switch: SwitchConfig
+    #: The others, on the same segment.
+    more_switches: tuple[SwitchConfig, ...] = ()
     listeners: ListenersConfig = field(default_factory=ListenersConfig)
     console: ConsoleConfig | None = None
     uplink: UplinkConfig = field(default_factory=UplinkConfig)
@@ -127,6 +130,16 @@ class DaemonConfig:
     #: Written when the network is ready, locked while it runs.
     pidfile: Path | None = None
     debug: bool = False
+
+    @property
+    def switches(self) -> tuple[SwitchConfig, ...]:
+        """Every VDESWITCH that was given."""
+        return () if self.switch.absent else (self.switch, *self.more_switches)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether one VDESWITCH is all there is, so that only an uplink could be at the other end of it."""
+        return len(self.switches) + len(self.listeners.stream) == 1
 
 
 def network_id(directory: Path) -> str:

@@ -1,4 +1,4 @@
-"""VDESWITCH and the options about it: ``PATH``, ``PATH[N]``, ``PATH[]``, and who is the switch there."""
+"""Each VDESWITCH and the options about them: ``PATH``, ``PATH[N]``, ``PATH[]``, and who is the switch there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ __all__ = ["add_options", "octal_mode", "parse"]
 _NAME = re.compile(r"(?s)(?P<path>.+?)(?:\[(?P<port>\d+)\])?")
 #: The request has 24 bits for the port.
 _MAX_PORT = (1 << 24) - 1
+#: VDESWITCHes of one network; each has a place of its own on the switch.
+_MOST = 64
 
 
 def add_options(add: Callable[..., object]) -> None:
@@ -27,25 +29,43 @@ def add_options(add: Callable[..., object]) -> None:
         "--vde-switch",
         metavar="(auto|plug|serve)",
         help="plug into the VDE switch at VDESWITCH, be the switch, or plug in if one is there (default: auto);"
-        " VDESWITCH[N] asks it for port N, PATH[] is point-to-point mode for one guest without a switch",
+        " VDESWITCH[N] asks it for port N, PATH[] is point-to-point mode for one guest without a switch;"
+        " several VDESWITCHes are one network",
     )
 
 
-def parse(arguments: argparse.Namespace, instead: Path | None) -> SwitchConfig:
-    """``instead``: what the network is named after without VDESWITCH; None when it is needed.
+def parse(arguments: argparse.Namespace, instead: Path | None) -> tuple[SwitchConfig, ...]:
+    """``instead``: what the network is named after without VDESWITCH; None when one is needed.
 
-    Raises ConfigurationError that names the option at fault.
+    At least one; the first names the network. Raises ConfigurationError that names the option at fault.
     """
-    if not arguments.vdeswitch:
-        return _absent(arguments, instead)
-    text: str = arguments.vdeswitch
+    texts: list[str] = [text for text in arguments.vdeswitch if text]
+    if not texts:
+        return (_absent(arguments, instead),)
+    if len(texts) > _MOST:
+        raise ConfigurationError(f"{len(texts)} VDESWITCHes were given; a network has at most {_MOST}")
     role = choice(SwitchRole, arguments.vde_switch, "Unknown --vde-switch", SwitchRole.AUTO)
-    point_to_point = text.endswith("[]") and len(text) > len("[]")
-    if point_to_point and role is not SwitchRole.AUTO:
+    if role is not SwitchRole.AUTO and all(map(_is_point_to_point, texts)):
         raise ConfigurationError(
-            f'VDESWITCH "{text}" asks for point-to-point mode, where nobody is a switch',
+            f'VDESWITCH "{texts[0]}" asks for point-to-point mode, where nobody is a switch',
             next_step=f"Leave --vde-switch={role.value} out, or the []",
         )
+    switches: dict[Path, SwitchConfig] = {}
+    for text in texts:
+        one = _parse_one(text, role, arguments)
+        if one.directory in switches:
+            # Two plugs in one switch would be a loop.
+            raise ConfigurationError(f'VDESWITCH "{one.directory}" was given twice', next_step="Leave one out")
+        switches[one.directory] = one
+    return tuple(switches.values())
+
+
+def _is_point_to_point(text: str) -> bool:
+    return text.endswith("[]") and len(text) > len("[]")
+
+
+def _parse_one(text: str, role: SwitchRole, arguments: argparse.Namespace) -> SwitchConfig:
+    point_to_point = _is_point_to_point(text)
     path, port = (text[:-2], None) if point_to_point else _split(text)
     if port is not None and role is SwitchRole.SERVE:
         raise ConfigurationError(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-__all__ = ["SEGMENT_PORT", "UPLINK_PORT", "Listener", "Switch"]
+__all__ = ["SEGMENT_PORTS", "UPLINK_PORT", "Listener", "Switch"]
 
 #: The uplink's place on the switch. VDE clients may name ports from 1 upwards and, as the management port,
 #: 0, so the uplink stands where none of them can ask to be.
 UPLINK_PORT = 65535
-#: The place of the one connection that stands for a whole segment or its only guest: a plug in another switch,
-#: or a point-to-point peer.
-SEGMENT_PORT = 65534
+#: Places of connections that stand for a whole segment or its only guest: each plug in another switch, and each
+#: point-to-point peer, has one of its own.
+SEGMENT_PORTS = range(61440, 65535)
 
 
 class Switch(Protocol):

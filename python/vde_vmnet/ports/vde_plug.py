@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from vde_vmnet.errors import PrivilegeError, VdeVmnetError
-from vde_vmnet.ports.base import SEGMENT_PORT, Switch
+from vde_vmnet.ports.base import Switch
 from vde_vmnet.vde_client import REPLY_SECONDS, PlugTarget, VdeClient
 from vde_vmnet.wire import vde
 
@@ -36,8 +36,9 @@ def back_off() -> Iterator[float]:
 class VdePlugListener:
     """One plug in somebody else's switch. See ``ports.base.Listener``."""
 
-    def __init__(self, client: VdeClient, switch: Switch) -> None:
-        """``client`` was plugged in before privilege was dropped."""
+    def __init__(self, client: VdeClient, switch: Switch, *, port: int) -> None:
+        """``client`` was plugged in before privilege was dropped; ``port`` is its place on our own switch."""
+        self._port = port
         self._target: PlugTarget = client.target
         self._first = client
         self._client: VdeClient | None = client
@@ -81,7 +82,7 @@ class VdePlugListener:
         label = f"VDE switch {self._target.shown}"
         try:
             self._endpoint = self._switch.attach(
-                port=SEGMENT_PORT, kind="dgram", fd=client.data.fileno(), name=label
+                port=self._port, kind="dgram", fd=client.data.fileno(), name=label
             )
         except ValueError:  # it lived too short: its data socket is not connected any more
             return False

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from vde_vmnet.directory_watch import Change, NameWatch
-from vde_vmnet.ports.base import SEGMENT_PORT, Switch
+from vde_vmnet.ports.base import Switch
 from vde_vmnet.socket_file import SocketFile, disconnect
 from vde_vmnet.sockets import is_stale
 
@@ -35,7 +35,9 @@ _LOOK_SECONDS = 0.25
 class VdePtpListener:
     """The server of one pair. See ``ports.base.Listener``."""
 
-    def __init__(self, ours: SocketFile, watch: NameWatch, switch: Switch) -> None:
+    def __init__(self, ours: SocketFile, watch: NameWatch, switch: Switch, *, port: int) -> None:
+        """``port`` is the peer's place on the switch."""
+        self._port = port
         self._ours = ours
         self._watch = watch
         self._switch = switch
@@ -104,7 +106,7 @@ class VdePtpListener:
         copy = os.dup(self._ours.socket.fileno())
         try:
             self._endpoint = self._switch.attach(
-                port=SEGMENT_PORT, kind="dgram", fd=copy, name=f"point to point {self._ours.path}"
+                port=self._port, kind="dgram", fd=copy, name=f"point to point {self._ours.path}"
             )
         except BaseException:
             os.close(copy)

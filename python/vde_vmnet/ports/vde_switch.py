@@ -20,16 +20,14 @@ from vde_vmnet._engine import EngineError
 from vde_vmnet.errors import PeerError
 from vde_vmnet.ports.acceptor import Acceptor, peer_process
 from vde_vmnet.ports.base import Switch
+from vde_vmnet.ports.numbers import VdePorts
 from vde_vmnet.sockets import SwitchDirectory
 from vde_vmnet.wire import vde
 
-__all__ = ["MAX_PORT", "VdeSwitchListener"]
+__all__ = ["VdeSwitchListener"]
 
 _log = logging.getLogger(__name__)
 
-#: Highest port a client may ask for. The reference has 32 by default; 65535 must stay refused, since people
-#: write ``port=65535`` for point-to-point mode and would all end up on one port.
-MAX_PORT = 4095
 #: A client sends its request right after it connects. The reference waits for ever; a client that says
 #: nothing would then hold a descriptor for ever.
 _HANDSHAKE_SECONDS = 10.0
@@ -50,14 +48,13 @@ class _Plug:
 class VdeSwitchListener:
     """Listener for one switch directory. See ``ports.base.Listener``."""
 
-    def __init__(self, directory: SwitchDirectory, switch: Switch) -> None:
+    def __init__(self, directory: SwitchDirectory, switch: Switch, *, ports: VdePorts) -> None:
         self._directory = directory
+        self._ports = ports
         self._switch = switch
         self._acceptor: Acceptor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._plugs: dict[int, tuple[_Plug, asyncio.Task[None]]] = {}
-        #: By port: the uid that owns it and how many endpoints it has.
-        self._ports: dict[int, tuple[int, int]] = {}
 
     # -- accepting ------------------------------------------------------------------------------------
 
@@ -109,11 +106,12 @@ class VdeSwitchListener:
     ) -> _Plug:
         """Everything between request and reply, without waiting. Raises PeerError, with nothing left."""
         _check_client_socket(request.path, peer_uid)
-        port = self._allocate(request, peer_uid)
+        wanted = 0 if request.port0 else request.port
+        port = self._ports.allocate(wanted, peer_uid, request.description)
         try:
             return self._plug_into(port, request, peer_pid, connection)
         except BaseException:
-            self._release(port)
+            self._ports.release(port)
             raise
 
     def _plug_into(
@@ -160,37 +158,8 @@ class VdeSwitchListener:
         with suppress(OSError):
             plug.socket_path.unlink()
         self._switch.detach(endpoint=plug.endpoint)
-        self._release(plug.port)
+        self._ports.release(plug.port)
         _log.info("%s unplugged", plug.label)
-
-    # -- ports ----------------------------------------------------------------------------------------
-
-    def _allocate(self, request: vde.PlugRequest, uid: int) -> int:
-        if request.port0:
-            port = 0
-        elif request.port is not None:
-            port = request.port
-        else:
-            port = 1
-            while port in self._ports:
-                port += 1
-        if port > MAX_PORT:
-            hint = (
-                "; port=65535 means point-to-point mode, which a switch directory has not"
-                if port == 65535
-                else ""
-            )
-            raise PeerError(f'Port {port} asked for by "{request.description}" is above {MAX_PORT}{hint}')
-        owner, endpoints = self._ports.get(port, (uid, 0))
-        if owner != uid:
-            raise PeerError(f"Port {port} is in use by user id {owner}; user id {uid} may not join it")
-        self._ports[port] = (owner, endpoints + 1)
-        return port
-
-    def _release(self, port: int) -> None:
-        owner, endpoints = self._ports.pop(port)
-        if endpoints > 1:
-            self._ports[port] = (owner, endpoints - 1)
 
     # -- the engine's word, and the end ---------------------------------------------------------------
 

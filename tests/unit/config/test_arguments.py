@@ -84,7 +84,10 @@ def test_everything_else_is_taken_over() -> None:
     ("argv", "message"),
     [
         ((), "No VDESWITCH"),
-        (("/x", "/y"), "Unrecognized arguments: /y"),
+        (("/x", "/y", "/x"), 'VDESWITCH "/x" was given twice'),
+        (("/x[1]", "/x[2]"), 'VDESWITCH "/x" was given twice'),
+        (tuple(f"/x{n}" for n in range(65)), "65 VDESWITCHes.* at most 64"),
+        (("--vde-switch=plug", "/x[]", "/y[]"), "point-to-point mode, where nobody is a switch"),
         (("--wrong", "/x"), "Unrecognized arguments: --wrong"),
         (("--vmnet-mode=nat", "/x"), 'Unknown vmnet mode "nat".*host, shared, bridged'),
         (("--vmnet-mode=bridged", "/x"), 'vmnet mode "bridged" requires --vmnet-interface'),
@@ -170,6 +173,23 @@ def test_a_port_of_an_existing_switch(text: str, directory: str, port: int | Non
 def test_plugs_in_different_ports_of_a_switch_are_different_networks() -> None:
     keys = {parse(GATEWAY, text)[0].switch.key for text in ("/x", "/x[1]", "/x[2]")}
     assert len(keys) == len({network_id(key) for key in keys}) == 3
+
+
+def test_several_switches_are_one_network_named_after_the_first() -> None:
+    config, _ = parse("/x", GATEWAY, "/y[2]", "--vde-switch=plug", "/z[]", "--vde-group=nogroup")
+    assert [one.directory for one in config.switches] == [Path("/x"), Path("/y"), Path("/z")]
+    assert [one.port for one in config.switches] == [None, 2, None]
+    assert [one.point_to_point for one in config.switches] == [False, False, True]
+    assert {one.group for one in config.switches} == {"nogroup"}
+    assert config.switches[0].role is SwitchRole.PLUG
+    assert network_id(config.switch.key) == network_id(Path("/x"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "alone"), [(("/x",), True), (("/x", "/y"), False), (("/x", "--stream=/s"), False)]
+)
+def test_a_single_switch_has_nothing_to_plug_in_but_an_uplink(argv: tuple[str, ...], alone: bool) -> None:
+    assert parse(GATEWAY, *argv)[0].is_alone is alone
 
 
 def test_the_console_is_for_its_owner_alone_unless_asked() -> None:
