@@ -1,14 +1,15 @@
 """The only wiring: configuration in, running network out, everything closed in reverse.
 
 ``run`` goes through the stages of ``privileges.py`` top to bottom. Privileged, it forks: the worker serves
-(``worker.py``), this process stays as the keeper. Unprivileged there is nothing to keep, and it serves
-itself.
+(``worker.py``), this process stays as the keeper; the other way round for an uplink that does not survive a
+fork. Unprivileged there is nothing to keep, and it serves itself.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 from contextlib import ExitStack
@@ -16,8 +17,8 @@ from dataclasses import dataclass
 
 from vde_vmnet import privileges, recovery, uplinks
 from vde_vmnet.config.model import DaemonConfig, network_id
-from vde_vmnet.errors import VdeVmnetError
-from vde_vmnet.keeper import Keeper, KeeperChannel, Stopped, stop_raises
+from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
+from vde_vmnet.keeper import ChildKeeper, Keeper, KeeperChannel, Stopped, stop_raises
 from vde_vmnet.listening import open_sockets
 from vde_vmnet.management import open_console
 from vde_vmnet.pidfile import Pidfile
@@ -31,13 +32,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Network:
-    """What stage 2 has opened."""
+    """What stage 2 has opened, but for the uplink."""
 
     segments: list[Segment]
     uplink: Uplink
-    opened: OpenedUplink
     undo: recovery.UndoRecord
     pidfile: Pidfile | None
+
+    def release_record(self) -> None:
+        """In the process that is not the keeper: locks live and die with the keeper."""
+        self.undo.release_in_child()
+        if self.pidfile is not None:
+            self.pidfile.release_in_child()
+
+    def release_sockets(self) -> None:
+        """In the keeper: close what is the worker's alone."""
+        for segment in self.segments:
+            segment.release_in_keeper()
 
 
 def run(config: DaemonConfig) -> int:
@@ -51,17 +62,20 @@ def run(config: DaemonConfig) -> int:
     uplink, why = uplinks.choose(config.backend, config.uplink, name)
     _log.info("Uplink: %s", why)
     # A caller that holds capabilities without being root needs a keeper just as well.
-    privileged = os.geteuid() == 0 or uplink.name != "none"
+    privileged = os.geteuid() == 0 or uplink.needs_keeper
     with ExitStack() as closing:
         try:
             with stop_raises():
                 network = _open(config, uplink, identity, gid, closing, privileged=privileged)
+                if not uplink.survives_fork:
+                    return _be_served(config, network, identity, gid, closing, kept=privileged)
+                opened = uplink.open(network.undo)
         except Stopped as stopped:
             _log.info("%s while the network was being opened; taking it down", stopped)
             return 0
         if not privileged:
-            return _serve(network, identity, gid, None)
-        return _keep(network, identity, gid)
+            return _serve(config, network, opened, identity, gid, None)
+        return _keep(config, network, opened, identity, gid)
 
 
 def _open(
@@ -73,7 +87,7 @@ def _open(
     *,
     privileged: bool,
 ) -> _Network:
-    """Stage 2. ``closing`` gets what must be taken down, in order."""
+    """Stage 2 without the uplink. ``closing`` gets what must be taken down, in order."""
     pidfile = None
     if config.pidfile is not None:
         pidfile = Pidfile.claim(config.pidfile)
@@ -90,10 +104,13 @@ def _open(
     else:
         undo = recovery.UndoRecord.in_memory(network_id(config.switch.key))
     closing.callback(undo.run)
-    return _Network(segments, uplink, uplink.open(undo), undo, pidfile)
+    uplink.prepare(undo)
+    return _Network(segments, uplink, undo, pidfile)
 
 
-def _keep(network: _Network, identity: privileges.Identity, gid: int) -> int:
+def _keep(
+    config: DaemonConfig, network: _Network, opened: OpenedUplink, identity: privileges.Identity, gid: int
+) -> int:
     """Fork the worker; be its keeper."""
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
@@ -101,39 +118,115 @@ def _keep(network: _Network, identity: privileges.Identity, gid: int) -> int:
     worker = os.fork()
     if worker == 0:
         ours.close()
-        network.undo.release_in_child()
-        if network.pidfile is not None:
-            network.pidfile.release_in_child()
+        network.release_record()
         # Not a return: the keeper's clean-up on the way out is not the worker's.
-        os._exit(_worker_status(network, identity, gid, theirs))
+        os._exit(_worker_status(config, network, opened, identity, gid, theirs))
     theirs.close()
-    for fd in _handed_over(network.opened):
-        os.close(fd)
-    for segment in network.segments:
-        segment.release_in_keeper()
-
-    def on_ready() -> None:
-        if network.pidfile is not None:
-            network.pidfile.write(os.getpid())
+    opened.release_in_keeper()
+    network.release_sockets()
 
     def open_guest_mac(mac: str) -> tuple[int, str]:
         endpoint = network.uplink.open_guest_mac(mac, network.undo)
         return endpoint.fd, endpoint.name
 
     with ours:
-        return Keeper(ours, worker, on_ready=on_ready, open_guest_mac=open_guest_mac).run()
+        return Keeper(
+            ours, worker, on_ready=lambda: _write_pid(network, os.getpid()), open_guest_mac=open_guest_mac
+        ).run()
 
 
-def _handed_over(opened: OpenedUplink) -> list[int]:
-    """Descriptors that are the worker's alone: a copy here would keep a TAP alive after it."""
-    descriptors = [opened.endpoint.fd] if opened.endpoint else []
-    return descriptors + ([opened.service_log_fd] if opened.service_log_fd is not None else [])
+def _be_served(
+    config: DaemonConfig,
+    network: _Network,
+    identity: privileges.Identity,
+    gid: int,
+    closing: ExitStack,
+    *,
+    kept: bool,
+) -> int:
+    """Be the worker, of an uplink that does not survive a fork; ``kept``: fork the keeper first.
+
+    The exit status is the worker's own. Raises Stopped, and VdeVmnetError, when everything is undone.
+    """
+    if not kept:
+        return _open_and_serve(config, network, identity, gid, None)
+    ours, theirs = socket.socketpair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    worker = os.getpid()
+    keeper = os.fork()
+    if keeper == 0:
+        theirs.close()
+        os._exit(_keeper_status(network, ours, worker, closing))
+    ours.close()
+    network.release_record()
+    undoing = closing.pop_all()  # the keeper's from here on; the objects in it live as long as we do
+    try:
+        status = _open_and_serve(config, network, identity, gid, KeeperChannel(theirs))
+    finally:
+        theirs.close()
+        _, ended = os.waitpid(keeper, 0)
+        del undoing
+    if ended != 0:
+        code = os.waitstatus_to_exitcode(ended)
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        raise InternalError(
+            f"The keeper ended {how}, so that what needs root to be undone is left",
+            next_step="Start the daemon again: it removes what this one left",
+        )
+    return status
 
 
-def _worker_status(network: _Network, identity: privileges.Identity, gid: int, channel: socket.socket) -> int:
+def _open_and_serve(
+    config: DaemonConfig,
+    network: _Network,
+    identity: privileges.Identity,
+    gid: int,
+    keeper: KeeperChannel | None,
+) -> int:
+    opened = network.uplink.open(network.undo)
+    try:
+        return _serve(config, network, opened, identity, gid, keeper)
+    finally:
+        opened.close()
+
+
+def _keeper_status(network: _Network, channel: socket.socket, worker: int, closing: ExitStack) -> int:
+    """The life of a keeper that is the worker's child, as an exit status."""
+    try:
+        network.release_sockets()
+
+        def no_guest_mac(mac: str) -> tuple[int, str]:
+            raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
+
+        with channel, closing:
+            return ChildKeeper(
+                channel, worker, on_ready=lambda: _write_pid(network, worker), open_guest_mac=no_guest_mac
+            ).run()
+    except BaseException:  # noqa: BLE001 - the end of a forked process: there is no caller to raise to
+        _log.exception("The keeper failed; please report this")
+        return 70
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _write_pid(network: _Network, pid: int) -> None:
+    if network.pidfile is not None:
+        network.pidfile.write(pid)
+
+
+def _worker_status(
+    config: DaemonConfig,
+    network: _Network,
+    opened: OpenedUplink,
+    identity: privileges.Identity,
+    gid: int,
+    channel: socket.socket,
+) -> int:
     """The worker's life as an exit status; errors are reported here, since the keeper cannot see them."""
     try:
-        return _serve(network, identity, gid, KeeperChannel(channel))
+        return _serve(config, network, opened, identity, gid, KeeperChannel(channel))
     except VdeVmnetError as error:
         _log.error("%s", error)
         return error.exit_code
@@ -146,7 +239,9 @@ def _worker_status(network: _Network, identity: privileges.Identity, gid: int, c
 
 
 def _serve(
+    config: DaemonConfig,
     network: _Network,
+    opened: OpenedUplink,
     identity: privileges.Identity,
     gid: int,
     keeper: KeeperChannel | None,
@@ -164,8 +259,8 @@ def _serve(
     def ready() -> None:
         if keeper is not None:
             keeper.ready()
-        elif network.pidfile is not None:
-            network.pidfile.write(os.getpid())
+        else:
+            _write_pid(network, os.getpid())
 
-    worker.serve(listeners, network.opened, keeper, ready)
+    worker.serve(listeners, opened, keeper, ready, json=config.json)
     return 0

@@ -3,7 +3,8 @@
 It is small on purpose: standard library, no frame, no file or socket that a guest or client can write. It
 waits for three things: the worker's requests on a socket pair, the end of the worker (or of a service it
 watches), and signals. However the worker ends, the keeper undoes and exits with the worker's status; when the
-keeper dies, the worker sees the socket pair end and ends too.
+keeper dies, the worker sees the socket pair end and ends too. Which of the two was started by the user is the
+uplink's affair: ``Keeper`` is the parent of its worker, ``ChildKeeper`` the child.
 
 Requests are one JSON object a line. The worker has dropped its privilege and parses what guests write, so
 each request is checked as if a stranger had sent it.
@@ -25,7 +26,7 @@ from types import FrameType
 from vde_vmnet.addresses import MacAddress
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 
-__all__ = ["STOP_SIGNALS", "Keeper", "KeeperChannel", "Stopped", "stop_raises"]
+__all__ = ["STOP_SIGNALS", "ChildKeeper", "Keeper", "KeeperChannel", "Stopped", "stop_raises"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ def stop_raises() -> Iterator[None]:
         yield
     finally:
         for number, old in former.items():
-            signal.signal(number, old)
+            # Unless the block has made other arrangements, as the worker's end does.
+            if signal.getsignal(number) is handler:
+                signal.signal(number, old)
 
 
 class Keeper:
@@ -194,6 +197,34 @@ class Keeper:
             socket.send_fds(self._channel, [json.dumps(reply).encode() + b"\n"], descriptors)
         for fd in descriptors:
             os.close(fd)
+
+
+class ChildKeeper(Keeper):
+    """The keeper of the process that forked it; the end of the channel is the end of that process.
+
+    It has its own session, so that what ends the worker's terminal or process group leaves it to undo.
+    """
+
+    def run(self) -> int:
+        """Blocks until the worker has ended. 0: the worker's status is its own affair."""
+        os.setsid()
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        while self._read_requests():
+            pass
+        with suppress(ConnectionError):
+            while self._channel.recv(_MAX_REQUEST):
+                pass  # of a worker that was told to stop for what it asked
+        # Undoing is not cut short.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        return 0
+
+    def _stop_worker(self) -> None:
+        # Who stops the keeper means the daemon. A parent that has ended may have left its number to another.
+        if os.getppid() == self._worker:
+            with suppress(ProcessLookupError):
+                os.kill(self._worker, signal.SIGTERM)
 
 
 class KeeperChannel:

@@ -6,10 +6,12 @@ It runs as the service user. Everything guests and clients can write arrives her
 from __future__ import annotations
 
 import asyncio
+import json as json_module
 import logging
 import os
 import resource
 import signal
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,15 +42,19 @@ def serve(
     opened: OpenedUplink,
     keeper: KeeperChannel | None,
     ready: Callable[[], None],
+    *,
+    json: bool = False,
 ) -> None:
     """Serve until a stop signal or until the keeper is gone. ``ready`` is called when guests can plug in.
+
+    ``json``: say what the uplink reports as one line on standard output, just before that.
 
     ``listeners`` are made here, once the engine that they hand descriptors to is there.
 
     Raises UplinkError when the uplink is lost, InternalError when the engine fails.
     """
     _raise_descriptor_limit()
-    asyncio.run(_Worker(listeners, opened, keeper).run(ready))
+    asyncio.run(_Worker(listeners, opened, keeper, json=json).run(ready))
 
 
 def _raise_descriptor_limit() -> None:
@@ -64,8 +70,11 @@ class _Worker:
         listeners: Sequence[Callable[[Engine], Listener]],
         opened: OpenedUplink,
         keeper: KeeperChannel | None,
+        *,
+        json: bool,
     ) -> None:
         self._opened = opened
+        self._json = json
         self._keeper = keeper
         self._engine = Engine()
         self._listeners = [make(self._engine) for make in listeners]
@@ -89,10 +98,7 @@ class _Worker:
             loop.add_reader(self._opened.service_log_fd, self._on_service_log)
         try:
             if self._opened.endpoint is not None:
-                endpoint = self._opened.endpoint
-                self._uplink_endpoint = self._engine.attach(
-                    port=UPLINK_PORT, kind=endpoint.kind.value, fd=endpoint.fd, name=endpoint.name
-                )
+                self._uplink_endpoint = self._opened.endpoint.attach(self._engine, UPLINK_PORT)
             for listener in self._listeners:
                 listener.start()
             # The log first: whoever waits for the pidfile finds in it what to do.
@@ -104,8 +110,15 @@ class _Worker:
                 await listener.stop()
             loop.remove_reader(self._engine.event_fd)
             self._engine.close()
+            # What is closed after this must not be cut short by an impatient second Ctrl-C.
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     def _report(self) -> None:
+        if self._json:
+            sys.stdout.write(f"{json_module.dumps(dict(self._opened.report))}\n")
+            sys.stdout.flush()
         for key, value in self._opened.facts:
             _log.info("* %s: %s", key, value)
         for how in filter(None, (listener.how_to_plug_in() for listener in self._listeners)):

@@ -21,7 +21,7 @@ from vde_vmnet.addresses import Ipv4Plan, Reservation
 from vde_vmnet.config.model import Backend, Mode, UplinkConfig
 from vde_vmnet.errors import VdeVmnetError
 from vde_vmnet.recovery import UndoRecord, sweep
-from vde_vmnet.uplinks import OpenedUplink, Uplink, choose
+from vde_vmnet.uplinks import OpenedEndpoint, OpenedUplink, Uplink, choose
 from vde_vmnet.uplinks.linux import link
 
 GUEST_DEVICE = "eth0"
@@ -64,7 +64,7 @@ def _enter(fd: int) -> None:
 
 def relay(uplink: Uplink, opened: OpenedUplink, undo: UndoRecord, guest: int | None, log: int | None) -> None:
     """Carry frames and obey the lines of standard input until it says stop."""
-    assert opened.endpoint is not None
+    assert isinstance(opened.endpoint, OpenedEndpoint)
     primary = opened.endpoint.fd
     receivers = [primary]
     while True:

@@ -98,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--user", metavar="USER", help="user to serve as (default: who called sudo, else nobody)")
     add("-p", "--pidfile", metavar="PIDFILE", help="save pid to PIDFILE when the network is ready")
+    add("--json", action="store_true", help="when ready, print what the uplink is like as one line of JSON")
     add("-h", "--help", action="store_true", help="display this help and exit")
     add("-v", "--version", action="store_true", help="display version information and exit")
     add("vdeswitch", metavar="VDESWITCH", nargs="*", help=argparse.SUPPRESS)
@@ -163,6 +164,7 @@ def parse(arguments: argparse.Namespace, *, debug: bool, warn: Callable[[str], N
         backend=choice(Backend, arguments.backend, "Unknown --backend", Backend.AUTO),
         user=arguments.user,
         pidfile=Path(arguments.pidfile).absolute() if arguments.pidfile else None,
+        json=arguments.json,
         debug=debug,
     )
 

@@ -129,6 +129,8 @@ class DaemonConfig:
     user: str | None = None
     #: Written when the network is ready, locked while it runs.
     pidfile: Path | None = None
+    #: Say what the uplink reports as one line of JSON on standard output.
+    json: bool = False
     debug: bool = False
 
     @property

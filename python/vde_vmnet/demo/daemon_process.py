@@ -74,15 +74,16 @@ class DaemonProcess:
         log: Path,
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "vde_vmnet"),
     ) -> None:
         """Start it; returns at once. ``prefix`` goes before the command (to enter a namespace), ``log``
-        gets its messages, ``environment`` is added to ours."""
+        gets its messages, ``environment`` is added to ours, ``program`` is what Python is to run."""
         self.directory = directory
         self.pidfile = pidfile
         self.log = log
         self.command = [
             *prefix,
-            *(sys.executable, "-m", "vde_vmnet"),
+            *(sys.executable, *program),
             *options,
             f"--pidfile={pidfile}",
             str(directory),

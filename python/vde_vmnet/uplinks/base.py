@@ -1,20 +1,25 @@
 """The Uplink contract: where the switch meets the world.
 
 An uplink is opened once, with privilege, before anything from a guest is read (stage 2 in privileges.py).
-``open`` carries out its recipe in order and records, *before* each step, how to undo it; whoever holds the
-record (the keeper) undoes the steps in reverse, however the worker ended. An uplink therefore has no
-``close``: what it made is gone when its record has been undone.
+What must be undone on this host is recorded, *before* each step; whoever holds the record (the keeper) undoes
+the steps in reverse, however the worker ended. An uplink therefore has no ``close``: what it made is gone when
+its record has been undone. What ends with the worker, such as vmnet's interface, is the endpoint's to close.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Protocol
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from vde_vmnet.recovery import UndoRecord
 
-__all__ = ["EndpointKind", "OpenedEndpoint", "OpenedUplink", "Uplink"]
+if TYPE_CHECKING:
+    from vde_vmnet._engine import Engine
+
+__all__ = ["Endpoint", "EndpointKind", "OpenedEndpoint", "OpenedUplink", "Uplink"]
 
 
 class EndpointKind(enum.Enum):
@@ -24,6 +29,23 @@ class EndpointKind(enum.Enum):
     TAP = "tap"
 
 
+class Endpoint(Protocol):
+    """What the engine moves frames to and from."""
+
+    @property
+    def name(self) -> str:
+        """Shown in logs and counters, such as ``tap vmnet-1a2b3c4d``."""
+
+    def attach(self, engine: Engine, port: int) -> int:
+        """Hand it to the engine; the engine's number of it. Raises EngineError."""
+
+    def close(self) -> None:
+        """In the worker, after the engine was closed, attached or not; a second call does nothing."""
+
+    def release_in_keeper(self) -> None:
+        """In the keeper, when the worker has its own copy."""
+
+
 @dataclass(frozen=True)
 class OpenedEndpoint:
     """An open descriptor for the engine; ownership passes to whoever attaches it."""
@@ -31,8 +53,19 @@ class OpenedEndpoint:
     kind: EndpointKind
     #: Non-blocking, close-on-exec.
     fd: int
-    #: Shown in logs and counters, such as ``tap vmnet-1a2b3c4d``.
+    #: Shown in logs and counters.
     name: str
+
+    def attach(self, engine: Engine, port: int) -> int:
+        """See Endpoint."""
+        return engine.attach(port=port, kind=self.kind.value, fd=self.fd, name=self.name)
+
+    def close(self) -> None:
+        """Nothing: the engine has closed it, or the worker ends now."""
+
+    def release_in_keeper(self) -> None:
+        """A copy here would keep a TAP alive after the worker."""
+        os.close(self.fd)
 
 
 @dataclass(frozen=True)
@@ -40,30 +73,55 @@ class OpenedUplink:
     """What ``open`` hands on to the worker."""
 
     #: None for an isolated switch.
-    endpoint: OpenedEndpoint | None
+    endpoint: Endpoint | None
     #: Key and value lines shown at start, such as ("gateway", "192.168.105.1/24").
     facts: tuple[tuple[str, str], ...] = ()
+    #: The same for programs: one line of JSON at start with ``--json``, in vmnet's words.
+    report: Mapping[str, str | int] = field(default_factory=dict)
     #: Read end of the services' log (dnsmasq's stderr), for the worker to read and log; None without.
     service_log_fd: int | None = None
     #: True when frames for a guest's MAC arrive only after the keeper was asked for a descriptor of that
     #: MAC (``Uplink.open_guest_mac``): a macvtap hears only its own address.
     per_guest_mac: bool = False
 
+    def release_in_keeper(self) -> None:
+        """Close the keeper's copies of what is the worker's alone."""
+        if self.endpoint is not None:
+            self.endpoint.release_in_keeper()
+        if self.service_log_fd is not None:
+            os.close(self.service_log_fd)
+
+    def close(self) -> None:
+        """In the worker, at its end, after the engine was closed."""
+        if self.endpoint is not None:
+            self.endpoint.close()
+
 
 class Uplink(Protocol):
     """One way to the host. Construction touches nothing."""
 
-    #: The word the user knows it by: ``linux``, ``none``.
+    #: The word the user knows it by: ``linux``, ``vmnet``, ``none``.
     name: str
+    #: Whether what ``open`` does must be undone with privilege, whoever the caller is.
+    needs_keeper: bool
+    #: Whether a forked child may use what ``open`` returns. Where not, the process that was started opens it
+    #: and serves, and the keeper is its child, forked before.
+    survives_fork: bool
 
     def unavailable_reason(self) -> str | None:
         """Why this uplink cannot be used here and now by this caller, as one sentence, or None."""
 
-    def open(self, undo: UndoRecord) -> OpenedUplink:
-        """Carry the recipe out. Blocks, at most a few seconds.
+    def prepare(self, undo: UndoRecord) -> None:
+        """Change what must be undone with privilege, in the process that has the record; before ``open``.
 
-        Raises UplinkError, UnavailableError, PrivilegeError, ConflictError or ConfigurationError; the
-        caller then undoes what ``undo`` holds.
+        Raises what ``open`` raises.
+        """
+
+    def open(self, undo: UndoRecord) -> OpenedUplink:
+        """Carry the recipe out. Blocks, at most a few seconds (vmnet: as long as ``--start-timeout``).
+
+        ``undo`` is only for an uplink that survives a fork. Raises UplinkError, UnavailableError,
+        PrivilegeError, ConflictError or ConfigurationError; the caller then undoes what ``undo`` holds.
         """
 
     def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:

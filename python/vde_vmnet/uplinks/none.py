@@ -13,10 +13,15 @@ class NoneUplink:
     """Opens nothing, needs nothing, is always available."""
 
     name = "none"
+    needs_keeper = False
+    survives_fork = True
 
     def unavailable_reason(self) -> str | None:
         """None."""
         return None
+
+    def prepare(self, undo: UndoRecord) -> None:
+        """Nothing."""
 
     def open(self, undo: UndoRecord) -> OpenedUplink:  # noqa: ARG002 - the contract's signature
         """An uplink without an endpoint."""

@@ -24,6 +24,8 @@ class LinuxUplink:
     """The kernel of this host as the way out. One per network."""
 
     name = "linux"
+    needs_keeper = True
+    survives_fork = True
 
     def __init__(self, config: UplinkConfig, network_id: str) -> None:
         self._config = config
@@ -40,6 +42,9 @@ class LinuxUplink:
         if not children.effective_capabilities() >> children.CAP_NET_ADMIN & 1:
             return "The linux uplink needs root (CAP_NET_ADMIN)"
         return programs.missing_reason(self._programs())
+
+    def prepare(self, undo: UndoRecord) -> None:
+        """Nothing: all is in ``open``, which is called in the keeper."""
 
     def open(self, undo: UndoRecord) -> OpenedUplink:
         """Make the network on this host. Blocks for some tens of milliseconds.
@@ -112,7 +117,7 @@ class LinuxUplink:
         if prefix is not None:
             facts.append(("ipv6", str(prefix)))
         endpoint = OpenedEndpoint(EndpointKind.TAP, fd, f"tap {device}")
-        return OpenedUplink(endpoint, tuple(facts), log_fd)
+        return OpenedUplink(endpoint, tuple(facts), service_log_fd=log_fd)
 
     def _addressing(self, plan: Ipv4Plan) -> list[str]:
         """The `ip` commands that give the TAP its addresses and bring it up."""
