@@ -276,7 +276,7 @@ def test_bad_usage_is_one_clear_line(tmp_path: Path, argv: tuple[str, ...], stat
 
 def test_help_and_version_go_to_standard_output() -> None:
     for option in ("-h", "--help"):
-        assert run(option).stdout.startswith("usage: vde_vmnet [OPTION]... [VDESWITCH]\n")
+        assert run(option).stdout.startswith("usage: vde_vmnet [OPTION]... [VDESWITCH]...\n")
     for option in ("-v", "--version"):
         assert re.fullmatch(r"\d+\.\d+\.\d+\n", run(option).stdout)
 
