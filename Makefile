@@ -2,6 +2,7 @@
 #
 #   make run     build, then show a rootless guest on a network (see README.md)
 #   make test    lint, unit, engine, system and end-to-end tests
+#   make install the daemon as a service of launchd or systemd: PREFIX, BRIDGED, DESTDIR, INSTALL_ARGS
 #
 # Each target does its own set-up: Debian packages (as root on Debian and Ubuntu; elsewhere it says what to
 # install), a virtual environment in .venv, and the engine, compiled in release mode.
@@ -20,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ENGINE_SOURCES := $(shell find rust/engine rust/bindings -name '*.rs' -o -name Cargo.toml 2>/dev/null) \
 	Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help run demo test unit lint type fmt e2e bench fuzz-smoke docs clean build packages-run packages-test all
+.PHONY: help run demo install uninstall test unit lint type fmt e2e bench fuzz-smoke docs clean build packages-run packages-test all
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +53,19 @@ run: packages-run build ## boot a rootless guest on a network and show what it r
 	$(VENV)/bin/vde_vmnet demo
 
 demo: run
+
+# As the original's: sudo make install [BRIDGED=en0] [PREFIX=/opt/vde] [DESTDIR=...]
+PREFIX ?= /opt/vde
+DESTDIR ?=
+BRIDGED ?=
+INSTALL_ARGS ?=
+INSTALL_PLACE = --prefix='$(PREFIX)' $(if $(DESTDIR),--destdir='$(DESTDIR)') $(foreach if,$(BRIDGED),--bridged='$(if)')
+
+install: build ## as a service below PREFIX (/opt/vde); see docs/guides/install.md
+	$(VENV)/bin/vde_vmnet install $(INSTALL_PLACE) $(INSTALL_ARGS)
+
+uninstall: ## what `make install` installed; by the installed program itself
+	'$(DESTDIR)$(PREFIX)/lib/vde_vmnet/bin/python' -I -m vde_vmnet uninstall $(INSTALL_PLACE) $(INSTALL_ARGS)
 
 # -- checks --------------------------------------------------------------------------------------------
 

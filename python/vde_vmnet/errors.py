@@ -6,6 +6,7 @@
     ├── PrivilegeError       4  the caller may not do this
     ├── ConflictError        5  somebody else holds it (directory, pidfile, subnet)
     ├── UplinkError          6  the way to the host could not be opened or was lost
+    ├── ServiceError         7  installing failed, or the service manager refused; nothing was changed
     ├── PeerError            -  a client broke the protocol; costs that client only
     └── InternalError       70  a bug of ours
 
@@ -21,6 +22,7 @@ __all__ = [
     "InternalError",
     "PeerError",
     "PrivilegeError",
+    "ServiceError",
     "UnavailableError",
     "UplinkError",
     "VdeVmnetError",
@@ -73,6 +75,12 @@ class UplinkError(VdeVmnetError):
     """The uplink could not be opened, or broke while serving."""
 
     exit_code = 6
+
+
+class ServiceError(VdeVmnetError):
+    """An installation could not be made or removed; the message has the service manager's words."""
+
+    exit_code = 7
 
 
 class PeerError(VdeVmnetError):

@@ -25,6 +25,18 @@ def _demo(argv: Sequence[str]) -> int:
     return demo.main(list(argv))
 
 
+def _install(argv: Sequence[str]) -> int:
+    from vde_vmnet.cli import install
+
+    return install.install_main(argv)
+
+
+def _uninstall(argv: Sequence[str]) -> int:
+    from vde_vmnet.cli import install
+
+    return install.uninstall_main(argv)
+
+
 def _sudoers(argv: Sequence[str]) -> int:
     from vde_vmnet.cli import sudoers
 
@@ -32,7 +44,12 @@ def _sudoers(argv: Sequence[str]) -> int:
 
 
 #: First words that are a command; a switch directory of such a name is written ``./NAME``.
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"demo": _demo, "sudoers": _sudoers}
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "demo": _demo,
+    "install": _install,
+    "sudoers": _sudoers,
+    "uninstall": _uninstall,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,32 +1,45 @@
-"""``vde_vmnet sudoers --lima``: print the rules with which Lima may run our socket_vmnet."""
+"""``vde_vmnet sudoers``: print the rules with which ordinary users, or Lima, may run the daemon as root."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import sys
 from collections.abc import Sequence
 
 from vde_vmnet.config.arguments import Parser
 from vde_vmnet.errors import ConfigurationError
-from vde_vmnet.service.sudoers import GROUP, VAR_RUN, lima_sudoers
+from vde_vmnet.service.networks import ServiceNetwork, check_plain
+from vde_vmnet.service.sudoers import GROUP, VAR_RUN, daemon_sudoers, lima_sudoers
 
 __all__ = ["main"]
 
 #: Where Lima looks first.
 _USUAL_PLACE = "/opt/socket_vmnet/bin/socket_vmnet"
-#: In sudoers other characters have a meaning of their own, and Lima splits its commands at spaces.
-_PLAIN = re.compile(r"[\w./+@-]+")
+#: The original's.
+_DAEMON_GROUP = "staff"
 
 
 def main(argv: Sequence[str]) -> int:
     """Raises ConfigurationError."""
     parser = Parser(
         prog="vde_vmnet sudoers",
-        description="Print the sudoers rules for Lima; install them as root at /etc/sudoers.d/lima.",
+        description="Print sudoers rules; install them as root, mode 0440, in /etc/sudoers.d.",
     )
     parser.add_argument("--lima", action="store_true", help="for Lima with its default networks")
+    parser.add_argument(
+        "--program",
+        metavar="PATH",
+        default="/opt/vde/bin/vde_vmnet",
+        help="without --lima: the program that may be run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bridged",
+        metavar="IF",
+        action="append",
+        default=[],
+        help="without --lima: a bridged network too; can be repeated",
+    )
     parser.add_argument(
         "--socket-vmnet",
         metavar="PATH",
@@ -34,27 +47,37 @@ def main(argv: Sequence[str]) -> int:
         help="what Lima's paths.socketVMNet says (default: %(default)s); root must own it and all above it",
     )
     parser.add_argument(
-        "--group", default=GROUP, help="who may, and who may plug in: Lima's group (default: %(default)s)"
+        "--group",
+        help=f'who may, and with Lima who may plug in (default: "{_DAEMON_GROUP}"; with --lima "{GROUP}")',
     )
     parser.add_argument(
         "--var-run", metavar="DIR", default=VAR_RUN, help="Lima's paths.varRun (default: %(default)s)"
     )
     options = parser.parse_args(argv)
-    if not options.lima:
-        raise ConfigurationError("For whom was not said", next_step="Try: vde_vmnet sudoers --lima")
+    if options.group is None:
+        options.group = GROUP if options.lima else _DAEMON_GROUP
     _check(options)
-    sys.stdout.write(lima_sudoers(options.socket_vmnet, group=options.group, var_run=options.var_run))
+    if options.lima:
+        text = lima_sudoers(options.socket_vmnet, group=options.group, var_run=options.var_run)
+    else:
+        networks = (ServiceNetwork(), *(ServiceNetwork(interface) for interface in options.bridged))
+        text = daemon_sudoers(
+            options.program,
+            networks,
+            group=options.group,
+            root_group="wheel" if sys.platform == "darwin" else "root",
+        )
+    sys.stdout.write(text)
     return 0
 
 
 def _check(options: argparse.Namespace) -> None:
+    """In sudoers other characters have a meaning of their own, and Lima splits its commands at spaces."""
+    check_plain("--group", options.group)
     for option, text in (
+        ("--program", options.program),
         ("--socket-vmnet", options.socket_vmnet),
-        ("--group", options.group),
         ("--var-run", options.var_run),
     ):
-        if not _PLAIN.fullmatch(text):
-            raise ConfigurationError(f'{option} "{text}" has characters that sudoers and Lima cannot carry')
-    for option, text in (("--socket-vmnet", options.socket_vmnet), ("--var-run", options.var_run)):
-        if not text.startswith("/"):
+        if not check_plain(option, text).startswith("/"):
             raise ConfigurationError(f'{option} "{text}" is not an absolute path')

@@ -32,13 +32,14 @@ privilege, and it drops it once the network is open.
 _EPILOG = """\
 With a command of its own as the first word:
   vde_vmnet demo                show a rootless guest on a network, in namespaces of its own
-  vde_vmnet sudoers --lima      print the rules with which Lima may run our socket_vmnet
+  vde_vmnet install, uninstall  as a service of launchd or systemd; --dry-run shows the plan
+  vde_vmnet sudoers [--lima]    print the rules with which users, or Lima, may run it with sudo
 
 Environment:
   DEBUG                         any value: log more
 
 Exit status: 0 after SIGINT, SIGTERM or SIGHUP; 1 wrong usage; 3 something is missing on this machine;
-4 not permitted; 5 already in use; 6 the uplink failed; 70 a bug.
+4 not permitted; 5 already in use; 6 the uplink failed; 7 it could not be installed; 70 a bug.
 """
 
 

@@ -1,7 +1,9 @@
-"""The sudoers file with which Lima may start and stop our socket_vmnet. Pure.
+"""The sudoers files with which ordinary users may start the daemon: for people, and for Lima. Pure.
 
-Lima compares the file with its own text byte for byte, and refuses to start when they differ; so the layout,
-the order of options and the blank lines are Lima's.
+The first is the original's ``etc_sudoers.d/vde_vmnet``: exact command lines and no environment, because an
+option or variable of the caller's choice can be a file of root's. Lima compares its file with its own text byte
+for byte, and refuses to start when they differ; so the layout, the order of options and the blank lines there
+are Lima's.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-__all__ = ["DEFAULT_NETWORKS", "LimaNetwork", "lima_sudoers"]
+from vde_vmnet.service.networks import ServiceNetwork
+
+__all__ = ["DEFAULT_NETWORKS", "LimaNetwork", "daemon_sudoers", "lima_sudoers"]
 
 # --- from Lima's default networks.yaml -----------------------------------------------------------------
 VAR_RUN = "/private/var/run/lima"
@@ -75,4 +79,18 @@ def lima_sudoers(
         commands = (network.start_command(program, var_run, group), network.stop_command(var_run))
         text += f'\n# Manage "{network.name}" network daemons\n\n{may} \\\n'
         text += ", \\\n".join(f"    {command}" for command in commands) + "\n"
+    return text
+
+
+def daemon_sudoers(program: str, networks: tuple[ServiceNetwork, ...], *, group: str, root_group: str) -> str:
+    """The rules for ``group``: ``program`` as root, for each network with its one command line.
+
+    ``root_group`` is root's own: "wheel" on macOS, "root" on Linux.
+    """
+    text = f"# Lets %{group} start these networks with sudo. Install as root, mode 0440, in /etc/sudoers.d.\n"
+    for network in networks:
+        what = "shared" if network.interface is None else f"bridged to {network.interface}"
+        command = " ".join((program, *network.arguments()))
+        text += f"\n# {what}: sudo {command}\n"
+        text += f"%{group} ALL=(root:{root_group}) NOPASSWD:NOSETENV: {command}\n"
     return text

@@ -1,0 +1,216 @@
+"""``vde_vmnet install`` and ``vde_vmnet uninstall``: the daemon as a service of launchd or systemd.
+
+``make install`` and ``make uninstall`` call these. The plan is made first and checked; then it is shown
+(``--dry-run``) or carried out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path, PurePosixPath
+
+from vde_vmnet.config.arguments import Parser
+from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError, VdeVmnetError
+from vde_vmnet.keeper import Stopped, stop_raises
+from vde_vmnet.service import interpreter, launchd, systemd
+from vde_vmnet.service.apply import Runner, install, read_record, run_command, uninstall
+from vde_vmnet.service.networks import DEFAULT_GATEWAY, ServiceNetwork, check_plain
+from vde_vmnet.service.payload import running_package
+from vde_vmnet.service.plan import Plan, describe, installation
+from vde_vmnet.service.prefix import refuse_if_others_may_write
+from vde_vmnet.service.record import Record, describe_removal
+
+__all__ = ["install_main", "uninstall_main"]
+
+_PREFIX = "/opt/vde"
+_INTERRUPTED = 130
+
+
+def install_main(argv: Sequence[str], *, manager: str | None = None, run: Runner = run_command) -> int:
+    """``vde_vmnet install``; ``manager`` and ``run`` are for tests. Raises VdeVmnetError."""
+    options = _parser("install").parse_args(argv)
+    manager = manager or _manager()
+    prefix, root = _places(options)
+    previous = read_record(prefix, root)
+    networks = _networks(options, previous)
+    problem: VdeVmnetError | None = None
+    try:
+        python = interpreter.choose(options.python, for_this_system=root == Path("/"))
+    except VdeVmnetError as error:
+        problem, python = error, interpreter.choose(options.python, for_this_system=False)
+    plan = installation(
+        manager,
+        prefix,
+        networks,
+        python=PurePosixPath(python.path),
+        version=python.version,
+        payload=running_package(),
+        with_vde_switch=options.with_vde_switch,
+        start=not options.no_start and root == Path("/") and _can_start(manager),
+    )
+    if options.dry_run:
+        sys.stdout.write(describe(plan))
+    _check(options, plan, root, problem)
+    if options.dry_run:
+        return 0
+    os.umask(0o022)
+    try:
+        with stop_raises():
+            install(plan, previous, root=root, run=run, replace=options.replace)
+    except Stopped:
+        sys.stdout.write("Interrupted: everything is as it was before\n")
+        return _INTERRUPTED
+    sys.stdout.write(_installed(plan, root))
+    return 0
+
+
+def uninstall_main(argv: Sequence[str], *, run: Runner = run_command) -> int:
+    """``vde_vmnet uninstall``; ``run`` is for tests. Raises VdeVmnetError."""
+    options = _parser("uninstall").parse_args(argv)
+    prefix, root = _places(options)
+    if root == Path("/"):
+        refuse_if_others_may_write("--prefix", Path(prefix))  # the record says what is removed
+    record = read_record(prefix, root)
+    if record is None:
+        raise ConfigurationError(
+            f'Nothing is installed below "{prefix}"{_in(root)}',
+            next_step="Name the --prefix it was installed with",
+        )
+    if options.dry_run:
+        sys.stdout.write(describe_removal(record, start=root == Path("/")))
+        return 0
+    _refuse_without_root(root)
+    uninstall(record, root=root, run=run)
+    sys.stdout.write(f"vde_vmnet {record.version} below {prefix}{_in(root)} is removed\n")
+    return 0
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    installing = verb == "install"
+    parser = Parser(
+        prog=f"vde_vmnet {verb}",
+        description="Install this program and start it as a service, with launchd or systemd."
+        if installing
+        else "Stop the services and remove what `vde_vmnet install` installed below PREFIX.",
+    )
+    add = parser.add_argument
+    add(
+        "--prefix",
+        metavar="DIR",
+        default=_PREFIX,
+        help="where it goes; only root may write there (%(default)s)",
+    )
+    add("--destdir", metavar="DIR", help="put everything below DIR, for another system; start nothing")
+    add(
+        "--bridged",
+        metavar="IF",
+        action="append",
+        default=[],
+        help="a network bridged to IF too, at /var/run/vde.bridged.IF.ctl; can be repeated"
+        if installing
+        else "accepted because the original wanted it; all networks go with or without it",
+    )
+    add("--dry-run", action="store_true", help="show the whole plan and do nothing")
+    if not installing:
+        return parser
+    add("--gateway", metavar="IP", help=f"address of the host on the shared network ({DEFAULT_GATEWAY})")
+    add("--group", metavar="GROUP", help='who may plug in: the daemon\'s --vde-group ("staff")')
+    add(
+        "--with-vde-switch",
+        action="store_true",
+        help="launchd only: run PREFIX/bin/vde_switch (of vde-2) as the switch, as the original did",
+    )
+    add("--python", metavar="PATH", type=Path, help="the Python to run on; only root may change it (found)")
+    add("--no-start", action="store_true", help="install the services and start none")
+    add("--replace", action="store_true", help="take the place of files that we did not install")
+    return parser
+
+
+def _places(options: argparse.Namespace) -> tuple[PurePosixPath, Path]:
+    prefix = Path(check_plain("--prefix", options.prefix))
+    if not prefix.is_absolute() or ".." in prefix.parts or prefix == Path("/"):
+        raise ConfigurationError(
+            f'--prefix "{options.prefix}" is not an absolute path of a folder', next_step=f"Try {_PREFIX}"
+        )
+    return PurePosixPath(prefix), Path(options.destdir).absolute() if options.destdir else Path("/")
+
+
+def _networks(options: argparse.Namespace, previous: Record | None) -> tuple[ServiceNetwork, ...]:
+    """The shared one, those that are installed, and those that are asked for."""
+    known = {network.interface: network for network in (previous.networks if previous else ())}
+    for interface in (None, *options.bridged):
+        known.setdefault(interface, ServiceNetwork(interface))
+    if options.gateway is not None:
+        try:
+            known[None] = replace(known[None], gateway=IPv4Address(options.gateway))
+        except ValueError:
+            raise ConfigurationError(f'--gateway "{options.gateway}" is not an IPv4 address') from None
+    if options.group is not None:
+        known = {interface: replace(network, group=options.group) for interface, network in known.items()}
+    return tuple(known[interface] for interface in sorted(known, key=lambda name: name or ""))
+
+
+def _manager() -> str:
+    if sys.platform == "darwin":
+        return "launchd"
+    if sys.platform == "linux":
+        return "systemd"
+    raise UnavailableError(
+        f"Services are known for macOS and Linux, and this is {sys.platform}",
+        next_step="Start `vde_vmnet --vmnet-gateway=192.168.105.1 /var/run/vde.ctl` as root at boot yourself",
+    )
+
+
+def _can_start(manager: str) -> bool:
+    """Where systemd did not boot the machine its units are written all the same (sd_booted(3))."""
+    return manager != "systemd" or Path("/run/systemd/system").is_dir()
+
+
+def _check(options: argparse.Namespace, plan: Plan, root: Path, problem: VdeVmnetError | None) -> None:
+    """Raises VdeVmnetError when the plan is not to be carried out."""
+    if options.with_vde_switch and plan.manager != "launchd":
+        raise ConfigurationError(
+            "--with-vde-switch is for macOS: there is no unit for vde_switch",
+            next_step="Start your vde_switch yourself: the daemon plugs into one that serves at its directory",
+        )
+    if root != Path("/"):
+        return
+    refuse_if_others_may_write("--prefix", Path(plan.prefix))
+    if problem is not None:
+        raise problem
+    switch = Path(plan.prefix) / "bin/vde_switch"
+    if options.with_vde_switch and not switch.exists():
+        raise UnavailableError(
+            f'--with-vde-switch: there is no "{switch}"', next_step=f"Install vde-2 with --prefix={plan.prefix}"
+        )
+    if not options.dry_run:
+        _refuse_without_root(root)
+
+
+def _refuse_without_root(root: Path) -> None:
+    if root == Path("/") and os.geteuid() != 0:
+        raise PrivilegeError(
+            "Installing and removing services needs root", next_step="Run it with sudo, or look with --dry-run"
+        )
+
+
+def _in(root: Path) -> str:
+    return "" if root == Path("/") else f" in {root}"
+
+
+def _installed(plan: Plan, root: Path) -> str:
+    lines = [f"vde_vmnet {plan.environment.payload.version} is installed below {plan.prefix}{_in(root)}"]
+    lines += [f"Guests plug into {network.switch}" for network in plan.networks] if plan.start else []
+    if plan.logs and root == Path("/"):
+        lines += [f"Logs: {' '.join(plan.logs)}"]
+    elif plan.start:
+        lines += [f"Logs: journalctl -u {plan.services[0]}"]
+    if not plan.start and root == Path("/"):
+        manager = launchd if plan.manager == "launchd" else systemd
+        lines += [f"Not started; the service files are in {manager.DIRECTORY}"]
+    return "\n".join(lines) + "\n"
