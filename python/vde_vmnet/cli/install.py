@@ -85,7 +85,7 @@ def uninstall_main(argv: Sequence[str], *, run: Runner = run_command) -> int:
         sys.stdout.write(describe_removal(record, start=root == Path("/")))
         return 0
     _refuse_without_root(root)
-    uninstall(record, root=root, run=run)
+    uninstall(record, root=root, run=run, stop=root == Path("/"))
     sys.stdout.write(f"vde_vmnet {record.version} below {prefix}{_in(root)} is removed\n")
     return 0
 
@@ -212,5 +212,6 @@ def _installed(plan: Plan, root: Path) -> str:
         lines += [f"Logs: journalctl -u {plan.services[0]}"]
     if not plan.start and root == Path("/"):
         manager = launchd if plan.manager == "launchd" else systemd
-        lines += [f"Not started; the service files are in {manager.DIRECTORY}"]
+        why = "" if _can_start(plan.manager) else ", because systemd did not boot this machine"
+        lines += [f"Not started{why}; the service files are in {manager.DIRECTORY}"]
     return "\n".join(lines) + "\n"

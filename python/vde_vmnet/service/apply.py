@@ -96,26 +96,29 @@ def install(plan: Plan, previous: Record | None, *, root: Path, run: Runner, rep
     shutil.rmtree(discard, ignore_errors=True)
 
 
-def uninstall(record: Record, *, root: Path, run: Runner) -> None:
-    """Take an installation away; what is gone already is no matter. Raises PrivilegeError, ServiceError."""
-    staged = root != Path("/")
+def uninstall(record: Record, *, root: Path, run: Runner, stop: bool) -> None:
+    """Take an installation away; what is gone already is no matter. Raises PrivilegeError, ServiceError.
+
+    ``stop``: whether its services may run here.
+    """
     with _translated():
-        if not staged:
+        if stop:
             _tolerate(run, stop_commands(record.manager, record.services))
         for path in (*record.files, *record.logs):
             _below(root, PurePosixPath(path)).unlink(missing_ok=True)
-        if not staged:
+        if stop:
             _tolerate(run, reload_commands(record.manager))
         environment = _below(root, PurePosixPath(record.environment))
-        if environment.exists():
-            shutil.rmtree(environment)
+        for folder in (*_beside(environment), environment):
+            if folder.exists():
+                shutil.rmtree(folder)
         _below(root, record_path(record.prefix)).unlink()
-        for folder in reversed(record.folders):
+        for made in reversed(record.folders):
             # A package made with --destdir lists the system's own folders, which were missing there only.
-            if record.staged and not staged and not PurePosixPath(folder).is_relative_to(record.prefix):
+            if record.staged and root == Path("/") and not PurePosixPath(made).is_relative_to(record.prefix):
                 continue
             with suppress(OSError):  # not empty: somebody uses it
-                _below(root, PurePosixPath(folder)).rmdir()
+                _below(root, PurePosixPath(made)).rmdir()
 
 
 def _refuse_strangers(plan: Plan, previous: Record | None, root: Path) -> None:
@@ -170,7 +173,7 @@ class _Place:
     def environment(self, environment: Environment, undo: ExitStack) -> Path:
         """Build it beside its place, try it, and swap it in; returns the folder with the former one."""
         real = _below(self._root, environment.path)
-        new, old = (real.with_name(f".{real.name}.{state}") for state in ("new", "old"))
+        new, old = _beside(real)
         for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)  # of an installation that was killed
         undo.callback(shutil.rmtree, new, ignore_errors=True)
@@ -182,6 +185,11 @@ class _Place:
         new.rename(real)
         undo.callback(real.rename, new)
         return old
+
+
+def _beside(environment: Path) -> tuple[Path, Path]:
+    """Where the next one is built, and the former one is kept until all is done."""
+    return environment.with_name(f".{environment.name}.new"), environment.with_name(f".{environment.name}.old")
 
 
 def _build(environment: Environment, place: Path) -> None:

@@ -68,11 +68,11 @@ def candidates() -> list[Path]:
 def choose(wanted: Path | None, *, for_this_system: bool) -> Interpreter:
     """``--python``, else the first candidate that is suitable.
 
-    For another system (``--destdir``) the one that runs us, without looking who may change it here. Raises
+    For another system (``--destdir``) any will do, since who may change it there is not known here. Raises
     ConfigurationError (``--python`` is unsuitable), UnavailableError (none is suitable) with every reason.
     """
-    if not for_this_system:
-        return _probe(wanted or Path(sys.executable))
+    if wanted is not None and not for_this_system:
+        return _probe(wanted)
     if wanted is not None:
         # Before it is run, as root perhaps.
         reason = _loose(wanted) or unsuitable_reason(_probe(wanted))
@@ -91,6 +91,8 @@ def choose(wanted: Path | None, *, for_this_system: bool) -> Interpreter:
             if reason is None:
                 return interpreter
         reasons.append(f"{path}: {reason}")
+    if not for_this_system:
+        return _probe(Path(sys.executable))
     raise UnavailableError(f"No Python here is suitable for root ({'; '.join(reasons)})", next_step=_ADVICE)
 
 
