@@ -9,7 +9,7 @@ GIL released, for well under a millisecond; a signal handler that raises ends th
 
 from typing import Literal, TypedDict, final, type_check_only
 
-__all__ = ["Engine", "EngineError", "__version__"]
+__all__ = ["Completion", "Engine", "EngineError", "__version__"]
 
 __version__: str
 
@@ -39,12 +39,51 @@ class FdbEntry(TypedDict):
 class Event(TypedDict):
     # first_mac: an endpoint sent from an address it had not used before; at most 8 an endpoint, and none
     #   from receive-only ones. endpoint_down: its descriptor became useless and is closed; no detach needed.
-    # engine_failed: the engine's thread has ended by itself, and with it every endpoint.
-    kind: Literal["first_mac", "endpoint_down", "engine_failed"]
+    # trouble: something goes wrong at an endpoint, which goes on (frames are lost and counted); each kind of
+    #   trouble is told once a minute at most. engine_failed: the engine's thread has ended by itself, and with
+    #   it every endpoint.
+    kind: Literal["first_mac", "endpoint_down", "trouble", "engine_failed"]
     endpoint: int  # -1 for engine_failed
     port: int
     mac: str  # first_mac only, else ""
-    reason: str  # endpoint_down and engine_failed, else ""
+    reason: str  # endpoint_down, trouble and engine_failed, else ""
+
+# What vmnet.framework needs comes as addresses of symbols, which the caller keeps loaded: the engine opens no
+# library and knows no names. A wrong address ends the process.
+
+@type_check_only
+class BlockRuntime(TypedDict):
+    stack_block: int  # the data symbol _NSConcreteStackBlock
+    copy: int  # _Block_copy
+    release: int  # _Block_release
+
+@type_check_only
+class VmnetFunctions(TypedDict):
+    read: int  # vmnet_read
+    write: int  # vmnet_write
+    set_event_callback: int  # vmnet_interface_set_event_callback
+
+@final
+class Completion:
+    """One completion handler: a block that keeps what it is called with, and never waits for the GIL."""
+
+    def __new__(cls, *, blocks: BlockRuntime, retain: int = 0, release: int = 0) -> Completion:
+        """With the addresses of xpc_retain and xpc_release: a ``void (^)(vmnet_return_t, xpc_object_t)``.
+        Without: a ``void (^)(vmnet_return_t)``. Raises ValueError (a null address), MemoryError.
+        """
+
+    @property
+    def block(self) -> int:
+        """Address of the block, valid as long as this object lives; the framework copies it."""
+
+    def wait(self, timeout: float) -> tuple[int, int] | None:
+        """What the handler was called with: status, and address of the object, 0 for none. None after
+        ``timeout`` seconds (0 to a year; else ValueError).
+
+        The object is retained and the caller releases it; a second wait gives the status again and no object.
+        Releases the GIL; a signal handler that raises ends the wait. A handler that is called when this object
+        is gone does nothing, and an object that nobody took is released with it.
+        """
 
 @final
 class Engine:
@@ -74,6 +113,29 @@ class Engine:
         TAP or macvtap with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are
         not written here, and only unicast frames are taken from it. Waits for the engine's thread.
         Raises ValueError (port outside 0…65535, wrong kind of descriptor), EngineError (engine ended).
+        """
+
+    def attach_vmnet(
+        self,
+        *,
+        port: int,
+        name: str,
+        interface: int,
+        queue: int,
+        functions: VmnetFunctions,
+        blocks: BlockRuntime,
+        read_max_packets: int,
+        write_max_packets: int,
+        max_packet_size: int,
+    ) -> int:
+        """Put a started interface of vmnet.framework on a port and return the endpoint's number.
+
+        ``interface``: its interface_ref; ``queue``: the dispatch queue for the event callback; the limits are
+        what the framework said at the start (packets from 1, ``max_packet_size`` 60…65,550 bytes). The event
+        callback is taken back when the endpoint is detached, goes by itself, or the engine is closed; the
+        caller stops the interface and releases the queue after that. endpoint_down comes when reads have
+        failed for ten seconds. Waits for the engine's thread. Raises ValueError (range, null address,
+        callback refused), EngineError (engine ended).
         """
 
     def detach(self, *, endpoint: int) -> None:

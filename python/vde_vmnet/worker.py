@@ -147,6 +147,8 @@ class _Worker:
                 self._fail(
                     InternalError(f"The engine failed: {event['reason']}", next_step="Please report this")
                 )
+            elif event["kind"] == "trouble":
+                _log.warning("%s; frames are dropped and counted", event["reason"])
             elif event["endpoint"] == self._uplink_endpoint:
                 self._fail(
                     UplinkError(

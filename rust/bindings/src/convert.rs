@@ -54,6 +54,9 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, 
         Event::EndpointDown { endpoint, port, reason } => {
             ("endpoint_down", Some(*endpoint), *port, String::new(), reason.as_str())
         }
+        Event::Trouble { endpoint, port, reason } => {
+            ("trouble", Some(*endpoint), *port, String::new(), reason.as_str())
+        }
         Event::EngineFailed { reason } => ("engine_failed", None, 0, String::new(), reason.as_str()),
     };
     let dict = PyDict::new(py);

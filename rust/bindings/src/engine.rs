@@ -5,13 +5,15 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use vde_engine::port::{self, Kind};
+use vde_engine::port::vmnet::Limits;
+use vde_engine::port::{self, Kind, Port};
 use vde_engine::{EndpointId, EngineConfig, Pending};
 
+use crate::vmnet::{BlockRuntime, Interface, VmnetFunctions};
 use crate::{EngineError, convert};
 
 /// How long to wait for the engine's thread before looking for signals.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Longest ageing time: a year. More is a mistake.
 const MAX_AGEING: f64 = 365.0 * 86_400.0;
@@ -39,6 +41,25 @@ fn answer<T: Send>(
         }
         pending = back;
         py.check_signals()?;
+    }
+}
+
+/// A number of a port, from Python's.
+fn port_number(port: i64) -> PyResult<u16> {
+    u16::try_from(port).map_err(|_| PyValueError::new_err(format!("port must be 0…65535, not {port}")))
+}
+
+impl Engine {
+    fn put(
+        &self,
+        py: Python<'_>,
+        port: u16,
+        name: String,
+        receive_only: bool,
+        io: Box<dyn Port>,
+    ) -> PyResult<u64> {
+        let attached = answer(py, || self.inner.attach(port, name, receive_only, io))?;
+        attached.map_err(|error| convert::engine_error(&error))
     }
 }
 
@@ -76,17 +97,37 @@ impl Engine {
         name: String,
         receive_only: bool,
     ) -> PyResult<u64> {
-        let number = u16::try_from(port)
-            .map_err(|_| PyValueError::new_err(format!("port must be 0…65535, not {port}")))?;
+        let number = port_number(port)?;
         let kind = Kind::from_name(kind).ok_or_else(|| {
             PyValueError::new_err(format!("kind must be 'dgram', 'stream' or 'tap', not '{kind}'"))
         })?;
         let io = port::open(kind, fd).map_err(|error| convert::port_error(&error))?;
-        let attached = answer(py, || self.inner.attach(number, name, receive_only, io))?;
-        let endpoint = attached.map_err(|error| convert::engine_error(&error))?;
+        let endpoint = self.put(py, number, name, receive_only, io)?;
         // The engine works on a duplicate; the caller's number is closed only now that nothing can fail.
         port::descriptor::close(fd);
         Ok(endpoint)
+    }
+
+    #[pyo3(signature = (*, port, name, interface, queue, functions, blocks, read_max_packets, write_max_packets,
+        max_packet_size))]
+    #[allow(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn attach_vmnet(
+        &self,
+        py: Python<'_>,
+        port: i64,
+        name: String,
+        interface: usize,
+        queue: usize,
+        functions: VmnetFunctions,
+        blocks: BlockRuntime,
+        read_max_packets: usize,
+        write_max_packets: usize,
+        max_packet_size: usize,
+    ) -> PyResult<u64> {
+        let number = port_number(port)?;
+        let limits = Limits { read_max_packets, write_max_packets, max_packet_size };
+        let io = Interface { handle: interface, queue, functions, blocks, limits }.open()?;
+        self.put(py, number, name, false, Box::new(io))
     }
 
     #[pyo3(signature = (*, endpoint))]

@@ -2,6 +2,7 @@
 
 mod convert;
 mod engine;
+mod vmnet;
 
 use pyo3::prelude::*;
 
@@ -21,6 +22,8 @@ mod _engine {
     use super::EngineError;
     #[pymodule_export]
     use super::engine::Engine;
+    #[pymodule_export]
+    use super::vmnet::Completion;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

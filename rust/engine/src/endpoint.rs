@@ -57,6 +57,8 @@ pub(crate) struct Endpoint {
     pub(crate) outgoing: Vec<u8>,
     /// What the poller watches it for.
     pub(crate) watched: Interest,
+    /// The loop will come back at a set time, see [`Port::again_after`].
+    pub(crate) alarm: bool,
     /// While reading waits for a destination.
     pub(crate) paused: Option<Paused>,
     /// Endpoints whose reading waits for this one's queue.
@@ -76,6 +78,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     pub(crate) fn new(id: EndpointId, member: Member, name: String, port: Box<dyn Port>) -> Self {
+        let turn = if port.reads_many_at_once() { BATCH } else { 1 };
         Self {
             id,
             member,
@@ -85,11 +88,12 @@ impl Endpoint {
             queue: EgressQueue::default(),
             outgoing: Vec::new(),
             watched: Interest::READ,
+            alarm: false,
             paused: None,
             waiting: Vec::new(),
             credit: 0,
             credited: 0,
-            turn: 1,
+            turn,
             full_turns: 0,
             patience: 1,
             fruitless: 0,
@@ -100,7 +104,7 @@ impl Endpoint {
     /// What the poller should watch it for. Writability only while something is queued: it changes with every
     /// frame that a peer reads, and each change would wake the loop.
     pub(crate) fn wanted(&self) -> Interest {
-        Interest { read: self.paused.is_none(), write: !self.queue.is_empty() }
+        Interest { read: self.paused.is_none(), write: !self.queue.is_empty() && !self.alarm }
     }
 
     /// For how long others may be made to wait for this one now.
@@ -142,6 +146,8 @@ impl Endpoint {
     pub(crate) fn adapt_turn(&mut self, frames: usize, copies: usize, rested: bool) {
         if copies > COPIES_A_TURN {
             self.turn = (frames * COPIES_A_TURN / copies).max(1);
+        } else if self.port.reads_many_at_once() {
+            self.turn = BATCH;
         } else if frames < self.turn {
             if frames <= 1 {
                 self.patience = (self.patience * 2).min(MOST_PATIENCE);

@@ -11,9 +11,9 @@ use crate::frame::MacAddress;
 /// Number of an endpoint, for the caller; never used again.
 pub type EndpointId = u64;
 
-/// New addresses that wait to be taken at most; more are not reported. The other kinds come once for an
+/// New addresses and troubles that wait to be taken at most; more are not reported. The other kinds come once for an
 /// endpoint, so that they are bounded by what the caller has attached.
-const WAITING_ADDRESSES: usize = 4096;
+const WAITING_NEWS: usize = 4096;
 
 /// Something the control plane wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,15 @@ pub enum Event {
         /// What the kernel said.
         reason: String,
     },
+    /// Something goes wrong at an endpoint, which goes on nevertheless. Comes rarely, however often it happens.
+    Trouble {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// Its port.
+        port: u16,
+        /// What happens.
+        reason: String,
+    },
     /// The loop has ended by itself.
     EngineFailed {
         /// Why.
@@ -46,7 +55,9 @@ pub enum Event {
 impl Event {
     fn endpoint(&self) -> Option<EndpointId> {
         match self {
-            Self::FirstMac { endpoint, .. } | Self::EndpointDown { endpoint, .. } => Some(*endpoint),
+            Self::FirstMac { endpoint, .. }
+            | Self::EndpointDown { endpoint, .. }
+            | Self::Trouble { endpoint, .. } => Some(*endpoint),
             Self::EngineFailed { .. } => None,
         }
     }
@@ -73,7 +84,7 @@ impl EventQueue {
 
     pub(crate) fn push(&self, event: Event) {
         let mut waiting = self.lock();
-        if matches!(event, Event::FirstMac { .. }) && waiting.len() >= WAITING_ADDRESSES {
+        if matches!(event, Event::FirstMac { .. } | Event::Trouble { .. }) && waiting.len() >= WAITING_NEWS {
             return;
         }
         if waiting.is_empty() {
@@ -155,13 +166,13 @@ mod tests {
     #[test]
     fn addresses_are_bounded_and_losses_are_not() {
         let queue = EventQueue::new().unwrap();
-        for _ in 0..2 * WAITING_ADDRESSES {
+        for _ in 0..2 * WAITING_NEWS {
             queue.push(new_address(1));
         }
         let down = Event::EndpointDown { endpoint: 2, port: 1, reason: String::new() };
         queue.push(down.clone());
         let taken = queue.take();
-        assert_eq!(taken.len(), WAITING_ADDRESSES + 1);
+        assert_eq!(taken.len(), WAITING_NEWS + 1);
         assert_eq!(taken.last(), Some(&down));
     }
 }

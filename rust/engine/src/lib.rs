@@ -12,6 +12,7 @@
 //! | `sys` | the poller and what wakes it |
 //! | [`port`] | what frames come from and go to: one file a kind, behind one contract |
 //! | `endpoint`, `endpoints` | one port in the loop: its counters, its queue, whether it is being waited for |
+//! | `alarms` | when to come back to a port that nobody tells when it can go on |
 //! | [`event`] | what the control plane is told |
 //! | `runtime` | the one loop: poll, read a batch, switch, write a batch |
 //! | [`engine`] | the handle: starts the loop's thread and talks to it |
@@ -19,6 +20,7 @@
 //! Invariants: one thread moves all frames and takes no lock to do so; every queue is bounded; a frame that is
 //! dropped raises exactly one counter; no panic leaves the thread.
 
+mod alarms;
 mod endpoint;
 mod endpoints;
 pub mod engine;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use crate::alarms::Alarms;
 use crate::endpoint::{Endpoint, Paused};
 use crate::endpoints::Endpoints;
 use crate::error::EngineError;
@@ -96,6 +97,7 @@ pub(crate) struct Loop {
     endpoints: Endpoints,
     pauses: VecDeque<Pause>,
     pauses_begun: u64,
+    alarms: Alarms,
     batch: Batch,
     pool: BufferPool,
     started: Instant,
@@ -131,6 +133,7 @@ impl Loop {
             endpoints: Endpoints::default(),
             pauses: VecDeque::new(),
             pauses_begun: 0,
+            alarms: Alarms::default(),
             batch: Batch::new(),
             pool: BufferPool::default(),
             started: now,
@@ -151,7 +154,9 @@ impl Loop {
         let mut reports = Vec::new();
         loop {
             let before = Instant::now();
-            let timeout = self.pauses.front().map(|pause| pause.deadline.saturating_duration_since(before));
+            let due =
+                self.pauses.front().map(|pause| pause.deadline).into_iter().chain(self.alarms.next()).min();
+            let timeout = due.map(|deadline| deadline.saturating_duration_since(before));
             self.poller.wait(&mut reports, timeout)?;
             self.now = Instant::now();
             self.rested = self.now.duration_since(before) > REST;
@@ -164,6 +169,7 @@ impl Loop {
                 }
             }
             self.end_overdue_pauses();
+            self.answer_alarms();
             // Last, so that no slot changes its owner between a report and its turn.
             if woken {
                 self.waker.clear();
@@ -181,16 +187,42 @@ impl Loop {
     /// One turn of an endpoint: a batch out of its queue, a batch in.
     fn turn(&mut self, report: &Report) {
         let slot = report.token;
-        let result = self.serve(slot, report);
+        let mut result = self.serve(slot, report);
+        if let (Ok(done), Some(endpoint)) = (&result, self.endpoints.get_mut(slot)) {
+            result = endpoint.note_report(*done > 0).map(|()| *done);
+        }
+        self.end_turn(slot, result);
+    }
+
+    fn end_turn(&mut self, slot: Slot, result: Result<usize, Down>) {
         if let Err(down) = result {
             self.lost.push((slot, down));
+        }
+        let endpoint = self.endpoints.get_mut(slot);
+        let trouble = endpoint.and_then(|one| Some((one.id, one.member.port, one.port.take_trouble()?)));
+        if let Some((endpoint, port, reason)) = trouble {
+            self.events.push(Event::Trouble { endpoint, port, reason });
         }
         self.remove_lost();
         self.watch(slot);
     }
 
-    fn serve(&mut self, slot: Slot, report: &Report) -> Result<(), Down> {
-        let Some(endpoint) = self.endpoints.get_mut(slot) else { return Ok(()) };
+    /// A turn for each port that wanted one at a time that is over.
+    fn answer_alarms(&mut self) {
+        while let Some((slot, id)) = self.alarms.take_due(self.now) {
+            let Some(endpoint) = self.endpoints.get_mut(slot).filter(|endpoint| endpoint.id == id) else {
+                continue;
+            };
+            endpoint.alarm = false;
+            let result =
+                self.serve(slot, &Report { token: slot, readable: true, writable: true, broken: false });
+            self.end_turn(slot, result);
+        }
+    }
+
+    /// Says how much was done.
+    fn serve(&mut self, slot: Slot, report: &Report) -> Result<usize, Down> {
+        let Some(endpoint) = self.endpoints.get_mut(slot) else { return Ok(0) };
         if report.broken {
             endpoint.port.health()?;
         }
@@ -204,7 +236,7 @@ impl Loop {
         if report.readable {
             done += self.read(slot)?;
         }
-        self.endpoints.get_mut(slot).map_or(Ok(()), |endpoint| endpoint.note_report(done > 0))
+        Ok(done)
     }
 
     /// Read a batch from an endpoint and pass it on. Says how many frames there were.
@@ -377,6 +409,10 @@ impl Loop {
     /// Let the poller watch an endpoint for what it is waiting for now.
     fn watch(&mut self, slot: Slot) {
         let Some(endpoint) = self.endpoints.get_mut(slot) else { return };
+        if let Some(delay) = endpoint.port.again_after().filter(|_| !endpoint.alarm) {
+            endpoint.alarm = true;
+            self.alarms.set(self.now + delay, slot, endpoint.id);
+        }
         let wanted = endpoint.wanted();
         if wanted != endpoint.watched {
             endpoint.watched = wanted;

@@ -31,11 +31,15 @@ pub enum DropReason {
     InterfaceDown,
     /// The kernel does not take this frame here: too long for the socket, or no memory.
     Refused,
+    /// Longer than the longest frame of the interface it was for.
+    TooLong,
+    /// The interface it was for takes nothing, for a reason that has nothing to do with the frame.
+    WriteFailed,
 }
 
 impl DropReason {
     /// Every reason, in the order of [`Counters::drops`].
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Runt,
         Self::Oversized,
         Self::BadSource,
@@ -48,6 +52,8 @@ impl DropReason {
         Self::PeerGone,
         Self::InterfaceDown,
         Self::Refused,
+        Self::TooLong,
+        Self::WriteFailed,
     ];
 
     /// The name that counters are shown under.
@@ -66,6 +72,8 @@ impl DropReason {
             Self::PeerGone => "peer_gone",
             Self::InterfaceDown => "interface_down",
             Self::Refused => "refused",
+            Self::TooLong => "too_long",
+            Self::WriteFailed => "write_failed",
         }
     }
 }

@@ -124,3 +124,16 @@ fn a_destination_that_leaves_is_not_waited_for() {
     detach(&engine, receiver);
     until("all was read", || (counters(&engine, source).rx_frames == 500).then_some(()));
 }
+
+#[test]
+fn a_peer_that_never_says_when_it_has_room_is_asked_again() {
+    let engine = engine();
+    let (_, sender) = plug(&engine, 1, 10);
+    let (io, peer) = channel(10).unwrap();
+    let receiver = attach(&engine, 2, io.without_a_signal(Duration::from_millis(1)));
+    let frames: Vec<_> = (0..500_usize).map(|mark| frame_of(BROADCAST, mac(1), 60, mark as u8)).collect();
+    sender.send(&frames);
+    until("the rest is queued", || (stats(&engine, receiver).queued_frames == 490).then_some(()));
+    assert_eq!(expect(&peer, 500), frames);
+    assert_eq!(counters(&engine, receiver).dropped_frames(), 0);
+}

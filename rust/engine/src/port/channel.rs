@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Down, Port};
 use crate::pool::{Batch, FrameRef, Received};
@@ -28,6 +29,9 @@ pub struct Channel {
     shared: Arc<Mutex<Shared>>,
     watched: UnixStream,
     unfinished: bool,
+    /// Does not say when there is room, but wants to be asked after this.
+    unsaid: Option<Duration>,
+    full: bool,
 }
 
 /// The test's half: what a virtual machine would be.
@@ -45,7 +49,10 @@ pub fn channel(room: usize) -> io::Result<(Channel, Peer)> {
     watched.set_nonblocking(true)?;
     signal.set_nonblocking(true)?;
     let shared = Arc::new(Mutex::new(Shared { room, ..Shared::default() }));
-    Ok((Channel { shared: Arc::clone(&shared), watched, unfinished: false }, Peer { shared, signal }))
+    Ok((
+        Channel { shared: Arc::clone(&shared), watched, unfinished: false, unsaid: None, full: false },
+        Peer { shared, signal },
+    ))
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
@@ -57,6 +64,13 @@ impl Channel {
     #[must_use]
     pub fn with_offloads(mut self) -> Self {
         self.unfinished = true;
+        self
+    }
+
+    /// Do not say when the peer has room again: ask it after `delay`, as for a datagram socket on macOS.
+    #[must_use]
+    pub fn without_a_signal(mut self, delay: Duration) -> Self {
+        self.unsaid = Some(delay);
         self
     }
 }
@@ -152,10 +166,15 @@ impl Port for Channel {
             shared.from_engine.push_back((header, frame.ethernet().to_vec()));
             counters.sent(frame.ethernet().len());
         }
-        if taken < frames.len() {
+        self.full = taken < frames.len();
+        if self.full && self.unsaid.is_none() {
             self.plug();
         }
         Ok(taken)
+    }
+
+    fn again_after(&self) -> Option<Duration> {
+        self.unsaid.filter(|_| self.full)
     }
 
     fn sender_waits(&self) -> bool {

@@ -7,7 +7,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
+use super::backoff::{Backoff, LONGEST};
 #[cfg(target_os = "linux")]
 use super::mmsg_linux as mmsg;
 #[cfg(not(target_os = "linux"))]
@@ -19,6 +21,8 @@ use crate::stats::{Counters, DropReason};
 /// The port. See the module's head.
 pub struct Dgram {
     socket: UnixDatagram,
+    /// Where the poller does not say when the peer has room again.
+    room: Backoff,
 }
 
 impl Dgram {
@@ -37,7 +41,7 @@ impl Dgram {
             return Err(wrong);
         }
         descriptor::enlarge_buffers(socket.as_fd());
-        Ok(Self { socket })
+        Ok(Self { socket, room: Backoff::new(LONGEST) })
     }
 }
 
@@ -63,15 +67,21 @@ impl Port for Dgram {
                         counters.sent(frame.ethernet().len());
                     }
                     taken += count;
+                    self.room.reset();
                 }
-                Err(error) => match fate(&error) {
+                Err(error) => match fate(&error, mmsg::FULL_UNSAID) {
                     Fate::Again => {}
                     Fate::Wait => break,
+                    Fate::AskAgain => {
+                        self.room.failed();
+                        break;
+                    }
                     Fate::DropOne(reason) => {
                         counters.dropped(reason);
                         taken += 1;
                     }
                     Fate::DropAll(reason) => {
+                        self.room.reset();
                         rest.iter().for_each(|_| counters.dropped(reason));
                         taken = frames.len();
                     }
@@ -87,6 +97,10 @@ impl Port for Dgram {
         Ok(())
     }
 
+    fn again_after(&self) -> Option<Duration> {
+        self.room.delay()
+    }
+
     fn sender_waits(&self) -> bool {
         true
     }
@@ -97,12 +111,14 @@ impl Port for Dgram {
 enum Fate {
     Again,
     Wait,
+    AskAgain,
     DropOne(DropReason),
     DropAll(DropReason),
 }
 
-fn fate(error: &io::Error) -> Fate {
+fn fate(error: &io::Error, full_unsaid: Option<libc::c_int>) -> Fate {
     match error.raw_os_error().unwrap_or(0) {
+        code if Some(code) == full_unsaid => Fate::AskAgain,
         libc::EINTR => Fate::Again,
         libc::EAGAIN => Fate::Wait,
         libc::EMSGSIZE | libc::ENOBUFS | libc::ENOMEM => Fate::DropOne(DropReason::Refused),
@@ -244,7 +260,7 @@ mod tests {
         descriptor::set_socket_option(near.as_fd(), libc::SO_SNDBUF, 1).unwrap();
         let smallest =
             usize::try_from(descriptor::socket_option(near.as_fd(), libc::SO_SNDBUF).unwrap()).unwrap();
-        let mut port = Dgram { socket: near };
+        let mut port = Dgram { socket: near, room: Backoff::new(LONGEST) };
         let (short, long) = (with_header(&[7; 60]), with_header(&vec![7; smallest]));
         let mut counters = Counters::default();
         let frames = [FrameRef::new(&short), FrameRef::new(&long), FrameRef::new(&short)];
@@ -252,6 +268,14 @@ mod tests {
         assert_eq!((counters.tx_frames, counters.drops(DropReason::Refused)), (2, 1));
         assert_eq!(far.recv(&mut [0; 100]).unwrap(), 60);
         assert_eq!(far.recv(&mut [0; 100]).unwrap(), 60);
+    }
+
+    #[test]
+    fn no_room_is_waited_for_or_asked_about_as_the_system_tells() {
+        let error = io::Error::from_raw_os_error;
+        assert_eq!(fate(&error(libc::ENOBUFS), Some(libc::ENOBUFS)), Fate::AskAgain);
+        assert_eq!(fate(&error(libc::ENOBUFS), None), Fate::DropOne(DropReason::Refused));
+        assert_eq!(fate(&error(libc::EAGAIN), Some(libc::ENOBUFS)), Fate::Wait);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use std::ptr;
 use crate::pool::{BATCH, Batch, FrameRef, Received};
 use crate::vnet_header::{self, VnetHeader};
 
+/// The error that says "the peer has no room" where the poller does not say when it has some again.
+pub(super) const FULL_UNSAID: Option<libc::c_int> = None;
+
 /// One message whose data is where `iov` points; `iov` must stay where it is as long as the message is used.
 fn message(iov: *mut libc::iovec) -> libc::mmsghdr {
     libc::mmsghdr {

@@ -9,6 +9,11 @@ use std::os::unix::net::UnixDatagram;
 use crate::pool::{Batch, FrameRef, Received};
 use crate::vnet_header::{self, VnetHeader};
 
+/// The error that says "the peer has no room" where the poller does not say when it has some again: on macOS a
+/// datagram socket is always writable, and a full one does not even make a blocking call wait.
+#[cfg(not(target_os = "linux"))]
+pub(super) const FULL_UNSAID: Option<libc::c_int> = Some(libc::ENOBUFS);
+
 /// Read as many datagrams as `batch` has room for and say how many there were.
 pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch) -> io::Result<usize> {
     let room = batch.room();

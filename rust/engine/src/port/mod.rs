@@ -12,7 +12,8 @@
 //!   level triggered, what was left is reported again. It should not try for more than the batch has room for;
 //!   the loop chooses that room so that quiet peers cost one short call;
 //! - [`Port::send`] gets frames in the order in which they are to go out, never empty ones, and after it took
-//!   fewer than it was given only when the descriptor became writable again, and then the same ones first;
+//!   fewer than it was given only when the descriptor became writable again (or after [`Port::again_after`]), and
+//!   then the same ones first;
 //! - frames given to a port that lacks [`Port::takes_unfinished_checksums`] or [`Port::takes_super_frames`] need
 //!   neither.
 //!
@@ -25,10 +26,12 @@
 //! This folder is, with `sys/`, the only place with `unsafe`: system calls that the standard library lacks.
 
 use std::os::fd::{OwnedFd, RawFd};
+use std::time::Duration;
 
 use crate::pool::{Batch, FrameRef};
 use crate::stats::Counters;
 
+mod backoff;
 pub mod channel;
 pub mod descriptor;
 pub mod dgram;
@@ -43,6 +46,7 @@ pub mod tap;
 #[cfg(not(target_os = "linux"))]
 #[path = "tap_other.rs"]
 pub mod tap;
+pub mod vmnet;
 
 /// The descriptor is of no use any more, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,24 @@ pub trait Port: Send {
     /// [`Down`], after which the port is dropped.
     fn health(&mut self) -> Result<(), Down> {
         Ok(())
+    }
+
+    /// When to come back whatever the descriptor says: for a port that nobody tells when it can go on. Asked after
+    /// each turn; while it says something, writability is not waited for. The loop then calls [`Port::send`] with
+    /// what is queued, and [`Port::receive`].
+    fn again_after(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Something that went wrong and is worth a word to whoever runs the network, once. Asked after each turn. A
+    /// port says the same thing rarely, however often it happens.
+    fn take_trouble(&mut self) -> Option<String> {
+        None
+    }
+
+    /// Whether reading many frames costs about the same as reading one, so that there is no reason to ask for few.
+    fn reads_many_at_once(&self) -> bool {
+        false
     }
 
     /// Whether whoever sends into this port waits when nobody reads, and loses nothing by waiting. Only such a
