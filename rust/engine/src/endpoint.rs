@@ -37,6 +37,21 @@ const CREDIT_A_FRAME: i64 = 10;
 /// Microseconds that one may save up: what an endpoint that stops reading costs those who send to it, once.
 const MOST_CREDIT: i64 = 8_000;
 
+/// One endpoint's numbers.
+#[derive(Clone, Debug)]
+pub struct EndpointStats {
+    /// Which one.
+    pub endpoint: EndpointId,
+    /// Its port.
+    pub port: u16,
+    /// Its name.
+    pub name: String,
+    /// What it has seen.
+    pub counters: Counters,
+    /// Frames in its queue now.
+    pub queued_frames: usize,
+}
+
 /// Reading waits for a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Paused {
@@ -98,6 +113,16 @@ impl Endpoint {
             patience: 1,
             fruitless: 0,
             reported: Vec::new(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> EndpointStats {
+        EndpointStats {
+            endpoint: self.id,
+            port: self.member.port,
+            name: self.name.clone(),
+            counters: self.counters,
+            queued_frames: self.queue.len(),
         }
     }
 

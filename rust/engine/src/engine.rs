@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::endpoint::EndpointStats;
 use crate::error::EngineError;
 use crate::event::{EndpointId, Event, EventQueue};
 use crate::mac_table::{MacTable, Station};
 use crate::port::Port;
-use crate::runtime::{Attachment, Command, EndpointStats, Loop};
+use crate::runtime::{Attachment, Command, Loop};
 use crate::sys::Waker;
 
 /// Requests under way before a further one has to wait; the loop takes all of them at once.

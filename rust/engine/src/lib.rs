@@ -38,10 +38,10 @@ pub mod switch;
 mod sys;
 pub mod vnet_header;
 
+pub use endpoint::EndpointStats;
 pub use engine::{Engine, EngineConfig, Pending};
 pub use error::EngineError;
 pub use event::{EndpointId, Event};
-pub use runtime::EndpointStats;
 
 /// The version of the workspace.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

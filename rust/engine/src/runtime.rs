@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use crate::alarms::Alarms;
-use crate::endpoint::{Endpoint, Paused};
+use crate::endpoint::{Endpoint, EndpointStats, Paused};
 use crate::endpoints::Endpoints;
 use crate::error::EngineError;
 use crate::event::{EndpointId, Event, EventQueue};
@@ -27,7 +27,7 @@ use crate::mac_table::{MacTable, Millis, Station};
 use crate::offload::{self, ChecksumOutsideFrame};
 use crate::pool::{Batch, BufferPool, Received};
 use crate::port::{Down, Port};
-use crate::stats::{Counters, DropReason};
+use crate::stats::DropReason;
 use crate::switch::{Decision, Member, Slot, Switch};
 use crate::sys::{Interest, Poller, Report, WakerEnd};
 use crate::vnet_header::Need;
@@ -46,21 +46,6 @@ const REST: Duration = Duration::from_micros(4);
 
 /// The poller's token of the waker; endpoints have their slots.
 const WAKE: u32 = u32::MAX;
-
-/// One endpoint's numbers.
-#[derive(Clone, Debug)]
-pub struct EndpointStats {
-    /// Which one.
-    pub endpoint: EndpointId,
-    /// Its port.
-    pub port: u16,
-    /// Its name.
-    pub name: String,
-    /// What it has seen.
-    pub counters: Counters,
-    /// Frames in its queue now.
-    pub queued_frames: usize,
-}
 
 /// Everything that is said about an endpoint when it is attached.
 pub(crate) struct Attachment {
@@ -455,7 +440,7 @@ impl Loop {
                     let _ = reply.send(());
                 }
                 Command::Counters(reply) => {
-                    let _ = reply.send(self.endpoints.all().map(stats).collect());
+                    let _ = reply.send(self.endpoints.all().map(Endpoint::stats).collect());
                 }
                 Command::Stations(reply) => {
                     let _ = reply.send(self.switch.stations(self.millis()));
@@ -487,15 +472,5 @@ impl Loop {
             self.remove(slot);
         }
         self.events.forget(id);
-    }
-}
-
-fn stats(endpoint: &Endpoint) -> EndpointStats {
-    EndpointStats {
-        endpoint: endpoint.id,
-        port: endpoint.member.port,
-        name: endpoint.name.clone(),
-        counters: endpoint.counters,
-        queued_frames: endpoint.queue.len(),
     }
 }

@@ -74,20 +74,20 @@ impl Port for Dgram {
                     Fate::Wait => break,
                     Fate::AskAgain => {
                         self.room.failed();
-                        break;
+                        return Ok(taken);
                     }
                     Fate::DropOne(reason) => {
                         counters.dropped(reason);
                         taken += 1;
                     }
                     Fate::DropAll(reason) => {
-                        self.room.reset();
                         rest.iter().for_each(|_| counters.dropped(reason));
                         taken = frames.len();
                     }
                 },
             }
         }
+        self.room.reset();
         Ok(taken)
     }
 
