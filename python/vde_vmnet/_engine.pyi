@@ -98,7 +98,7 @@ class Engine:
         self,
         *,
         port: int,
-        kind: Literal["dgram", "stream", "tap"],
+        kind: Literal["dgram", "unixgram", "stream", "tap"],
         fd: int,
         name: str,
         receive_only: bool = False,
@@ -107,7 +107,10 @@ class Engine:
 
         The engine owns ``fd`` from here on and closes it (it works on a duplicate: the number is free again
         when this returns); if this raises, the caller still owns it.
-        ``dgram``: a connected AF_UNIX datagram socket, one bare frame a datagram. ``stream``: a connected
+        ``dgram``: a connected AF_UNIX datagram socket, one bare frame a datagram; the caller says when the peer
+        has gone. Or a SOCK_SEQPACKET one, of which endpoint_down says "peer closed" at the end. ``unixgram``: a
+        connected AF_UNIX datagram socket of which endpoint_down says "peer closed" when the kernel tells
+        that nobody is there, which it does when a frame is sent. ``stream``: a connected
         stream socket, a 4-byte big-endian length before each frame (QEMU's framing); endpoint_down says "peer
         closed" at the end of what the peer writes, and the reason when a length is above 69,632. ``tap``: a
         TAP or macvtap with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are

@@ -1,13 +1,16 @@
-"""The sockets beside VDESWITCH, opened in stage 2: each is a ``Segment`` that listens on one path."""
+"""The sockets beside VDESWITCH, opened in stage 2: each is a ``Segment``."""
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from contextlib import ExitStack
 from functools import partial
 
 from vde_vmnet import privileges
 from vde_vmnet.config.model import DaemonConfig
+from vde_vmnet.errors import ConfigurationError
 from vde_vmnet.ports.numbers import PortNumbers
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.segment import MakeListener, Segment
@@ -19,7 +22,7 @@ __all__ = ["open_sockets"]
 def open_sockets(
     config: DaemonConfig, identity: privileges.Identity, gid: int, closing: ExitStack
 ) -> list[Segment]:
-    """Open what ``--stream`` names; ``closing`` gets what must be taken down.
+    """Open what ``--stream`` and ``--fd`` name; ``closing`` gets what must be taken down.
 
     Raises ConfigurationError, ConflictError, PrivilegeError.
     """
@@ -31,7 +34,61 @@ def open_sockets(
         )
         closing.callback(file.remove)
         opened.append(_Stream(file, numbers))
+    if config.listeners.fd is not None:
+        given = _given(config.listeners.fd)
+        closing.callback(given.close)
+        opened.append(_Given(given, numbers))
     return opened
+
+
+def _given(fd: int) -> socket.socket:
+    """The socket that the parent left open as ``fd``, now ours alone."""
+    option = f"--fd={fd}"
+    try:
+        given = socket.socket(fileno=fd)
+    except OverflowError:
+        raise ConfigurationError(f"{option} is more than any descriptor's number") from None
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise ConfigurationError(
+                f"{option} is not open",
+                next_step="The parent must pass it on; sudo closes what it is not told to keep:"
+                f" sudo --close-from={fd + 1}, with closefrom_override in sudoers",
+            ) from None
+        if error.errno == errno.ENOTSOCK:
+            raise ConfigurationError(f"{option} is not a socket") from None
+        raise
+    try:
+        _check(given, option)
+        given.setblocking(False)
+        os.set_inheritable(fd, False)
+    except BaseException:
+        given.close()
+        raise
+    return given
+
+
+def _check(given: socket.socket, option: str) -> None:
+    datagrams = given.type == socket.SOCK_DGRAM
+    if not datagrams and given.type != socket.SOCK_STREAM:
+        kind = "SOCK_SEQPACKET" if given.type == socket.SOCK_SEQPACKET else f"type {int(given.type)}"
+        raise ConfigurationError(
+            f"{option} is a socket of {kind}", next_step="Pass a SOCK_DGRAM or SOCK_STREAM one"
+        )
+    if datagrams and given.family != socket.AF_UNIX:
+        raise ConfigurationError(f"{option} is a datagram socket, and not a UNIX one")
+    if not datagrams and given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ConfigurationError(
+            f"{option} listens for connections", next_step="Pass a connected one, or use --stream=PATH"
+        )
+    try:
+        given.getpeername()
+    except OSError as error:
+        if error.errno not in (errno.ENOTCONN, errno.EINVAL):
+            raise
+        raise ConfigurationError(
+            f"{option} is not connected", next_step="Pass one end of socketpair(), or a connection"
+        ) from None
 
 
 class _Stream:
@@ -51,3 +108,22 @@ class _Stream:
         from vde_vmnet.ports.qemu_stream import QemuStreamListener
 
         return partial(QemuStreamListener, self._file, self._numbers)
+
+
+class _Given:
+    """The guest of ``--fd``. See ``segment.Segment``."""
+
+    def __init__(self, given: socket.socket, numbers: PortNumbers) -> None:
+        self._given = given
+        self._numbers = numbers
+
+    def record(self, undo: UndoRecord) -> None:
+        """Nothing: it has no name."""
+
+    def release_in_keeper(self) -> None:
+        self._given.close()
+
+    def listener(self) -> MakeListener:
+        from vde_vmnet.ports.descriptor import DescriptorListener
+
+        return partial(DescriptorListener, self._given, self._numbers)

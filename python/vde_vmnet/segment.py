@@ -7,7 +7,6 @@ new way to plug in is one more class with the rooms of ``Segment``.
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -16,12 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from vde_vmnet import privileges, sockets
 from vde_vmnet.config.model import DaemonConfig, SwitchConfig, SwitchRole
-from vde_vmnet.directory_watch import NameWatch
 from vde_vmnet.errors import ConflictError, PrivilegeError
+from vde_vmnet.point_to_point import open_pair
 from vde_vmnet.ports.base import SEGMENT_PORTS
 from vde_vmnet.ports.numbers import VdePorts
 from vde_vmnet.recovery import RemoveDirectory, UndoRecord, Unlink
-from vde_vmnet.socket_file import SocketFile
 from vde_vmnet.vde_client import PlugTarget, VdeClient
 
 if TYPE_CHECKING:
@@ -75,7 +73,7 @@ def _open_segment(
     place: int,
 ) -> Segment:
     if config.point_to_point:
-        return _PointToPoint.open(config, identity, gid, closing, place)
+        return open_pair(config, identity, gid, closing, place)
     if _plugs(config, isolated=isolated):
         client = _plug_in(config, identity, gid)
         closing.callback(client.close)
@@ -165,42 +163,3 @@ class _Plugged:
         from vde_vmnet.ports.vde_plug import VdePlugListener
 
         return partial(VdePlugListener, self._client, port=self._place)
-
-
-class _PointToPoint:
-    """One peer, no switch."""
-
-    def __init__(self, ours: SocketFile, watch: NameWatch, place: int) -> None:
-        self._ours = ours
-        self._watch = watch
-        self._place = place
-
-    @classmethod
-    def open(
-        cls, config: SwitchConfig, identity: privileges.Identity, gid: int, closing: ExitStack, place: int
-    ) -> _PointToPoint:
-        ours = SocketFile.claim(
-            "Point-to-point socket",
-            config.directory,
-            socket.SOCK_DGRAM,
-            identity=identity,
-            gid=gid,
-            mode=config.mode & 0o666,
-            room=1,
-        )
-        closing.callback(ours.remove)
-        watch = NameWatch(Path(f"{ours.path}+"))
-        closing.callback(watch.close)
-        return cls(ours, watch, place)
-
-    def record(self, undo: UndoRecord) -> None:
-        self._ours.record(undo)
-
-    def release_in_keeper(self) -> None:
-        self._ours.socket.close()
-        self._watch.close()
-
-    def listener(self) -> MakeListener:
-        from vde_vmnet.ports.vde_ptp import VdePtpListener
-
-        return partial(VdePtpListener, self._ours, self._watch, port=self._place)

@@ -9,6 +9,7 @@ import socket
 import stat
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from vde_vmnet.errors import ConfigurationError, ConflictError, PrivilegeError
 from vde_vmnet.recovery import UndoRecord, Unlink
 from vde_vmnet.sockets import is_stale
 
-__all__ = ["SocketFile", "disconnect"]
+__all__ = ["PacketPath", "SocketFile", "connect_packets", "disconnect"]
 
 #: ``sizeof sun_path`` less its NUL.
 _MAX_PATH = (104 if sys.platform == "darwin" else 108) - 1
@@ -119,3 +120,33 @@ def disconnect(connected: socket.socket) -> None:
     """Make a datagram socket one that takes datagrams from anybody again."""
     nobody = ctypes.create_string_buffer(16)  # a sockaddr of AF_UNSPEC, which Python cannot say
     ctypes.CDLL(None).connect(connected.fileno(), nobody, len(nobody))
+
+
+@dataclass(frozen=True)
+class PacketPath:
+    """Where a socket of packets is, or is to be made, and for whom."""
+
+    path: Path
+    gid: int
+    mode: int
+
+    def claim(self, identity: privileges.Identity) -> SocketFile:
+        """Be the server there. Raises as ``SocketFile.claim``, and OSError where there are no such sockets."""
+        return SocketFile.claim(
+            *("Point-to-point socket", self.path, socket.SOCK_SEQPACKET),
+            identity=identity,
+            gid=self.gid,
+            mode=self.mode,
+        )
+
+
+def connect_packets(path: Path) -> socket.socket:
+    """A connection to the SEQPACKET server there, non-blocking. Raises OSError."""
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connected.setblocking(False)
+        connected.connect(os.fspath(path))
+    except BaseException:
+        connected.close()
+        raise
+    return connected

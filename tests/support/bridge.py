@@ -35,6 +35,12 @@ class Bridge:
         self.engine.attach(port=UPLINK_PORT, kind="dgram", fd=theirs.detach(), name="uplink")
         self.listener = make(self.engine)
 
+    def pass_events(self) -> None:
+        """What the worker does with the engine's events."""
+        for event in self.engine.take_events():
+            if event["kind"] == "endpoint_down":
+                self.listener.endpoint_down(event["endpoint"], event["reason"])
+
     async def attached(self) -> None:
         """Until the listener has an endpoint; the test's timeout is the limit."""
         while not any(self.listener.label(one) for one in self.engine.counters()):
@@ -70,10 +76,13 @@ def with_bridge(make: MakeListener, scenario: Callable[[Bridge], Awaitable[None]
 
     async def body() -> None:
         bridge = Bridge(make)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(bridge.engine.event_fd, bridge.pass_events)
         bridge.listener.start()
         try:
             await scenario(bridge)
         finally:
+            loop.remove_reader(bridge.engine.event_fd)
             await bridge.listener.stop()
             bridge.engine.close()
             bridge.uplink.close()

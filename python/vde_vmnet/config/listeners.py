@@ -22,16 +22,35 @@ def add_options(add: Callable[..., object]) -> None:
         default=[],
         help="listen on PATH for guests of -netdev stream and of socket_vmnet; can be repeated",
     )
+    add(
+        "--fd",
+        metavar="N",
+        help="serve the guest at the other end of descriptor N, a connected stream or datagram socket, and end"
+        " when it does",
+    )
 
 
 def parse(arguments: argparse.Namespace) -> ListenersConfig:
     """Raises ConfigurationError that names the option at fault."""
-    return ListenersConfig(stream=_paths("--stream", arguments.stream))
+    return ListenersConfig(stream=_paths("--stream", arguments.stream), fd=_descriptor(arguments.fd))
 
 
 def network_name(listeners: ListenersConfig) -> Path | None:
     """What a network without VDESWITCH is named after: its first socket; None when it has none."""
-    return next(iter(listeners.stream), None)
+    if listeners.stream:
+        return listeners.stream[0]
+    # A descriptor has no name that the next start would know; what a killed one left, any start removes.
+    return Path(f"/dev/fd/{os.getpid()}/{listeners.fd}") if listeners.fd is not None else None
+
+
+def _descriptor(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise ConfigurationError(f'--fd "{text}" is not the number of a descriptor', next_step="Try --fd=3")
+    if text in ("1", "2"):
+        raise ConfigurationError(f"--fd={text} is where this program's own words go", next_step="Try --fd=3")
+    return int(text)
 
 
 def _paths(option: str, texts: Sequence[str]) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ __all__ = [
     "DaemonConfig",
     "ListenersConfig",
     "Mode",
+    "PtpSocket",
     "SwitchConfig",
     "SwitchRole",
     "UplinkConfig",
@@ -45,6 +46,17 @@ class SwitchRole(enum.Enum):
     AUTO = "auto"
     PLUG = "plug"
     SERVE = "serve"
+
+
+class PtpSocket(enum.Enum):
+    """``--vde-ptp``: what carries a point-to-point connection; the two do not understand each other."""
+
+    #: Join a SEQPACKET server if one is there, else DGRAM.
+    AUTO = "auto"
+    #: Two datagram sockets: libvdeplug2, and vdeplug4 up to 4.0.1.
+    DGRAM = "dgram"
+    #: One connection of packets: vdeplug4 from 2025-04-26 on.
+    SEQPACKET = "seqpacket"
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,8 @@ class SwitchConfig:
     port: int | None = None
     #: ``PATH[]``: no switch; ``directory`` is then the path of our datagram socket, for one peer.
     point_to_point: bool = False
+    #: What its connection is made of.
+    ptp_socket: PtpSocket = PtpSocket.AUTO
     #: No VDESWITCH was given; ``directory`` is then the first other socket, which names the network.
     absent: bool = False
 
@@ -99,6 +113,13 @@ class ListenersConfig:
 
     #: Absolute paths of sockets with QEMU's stream framing.
     stream: tuple[Path, ...] = ()
+    #: Number of a descriptor that the parent left open: a connected socket, the daemon's life line.
+    fd: int | None = None
+
+    @property
+    def count(self) -> int:
+        """How many places there are."""
+        return len(self.stream) + (self.fd is not None)
 
 
 @dataclass(frozen=True)
@@ -141,7 +162,7 @@ class DaemonConfig:
     @property
     def is_alone(self) -> bool:
         """Whether one VDESWITCH is all there is, so that only an uplink could be at the other end of it."""
-        return len(self.switches) + len(self.listeners.stream) == 1
+        return len(self.switches) + self.listeners.count == 1
 
 
 def network_id(directory: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vde_vmnet.config.choice import choice
-from vde_vmnet.config.model import SwitchConfig, SwitchRole
+from vde_vmnet.config.model import PtpSocket, SwitchConfig, SwitchRole
 from vde_vmnet.errors import ConfigurationError
 
 __all__ = ["add_options", "octal_mode", "parse"]
@@ -32,6 +32,12 @@ def add_options(add: Callable[..., object]) -> None:
         " VDESWITCH[N] asks it for port N, PATH[] is point-to-point mode for one guest without a switch;"
         " several VDESWITCHes are one network",
     )
+    add(
+        "--vde-ptp",
+        metavar="(auto|dgram|seqpacket)",
+        help="what PATH[] is: dgram for vdeplug4 up to 4.0.1 and libvdeplug2, seqpacket for newer vdeplug4"
+        " (default: auto, which is dgram unless somebody serves seqpacket at PATH)",
+    )
 
 
 def parse(arguments: argparse.Namespace, instead: Path | None) -> tuple[SwitchConfig, ...]:
@@ -50,9 +56,15 @@ def parse(arguments: argparse.Namespace, instead: Path | None) -> tuple[SwitchCo
             f'VDESWITCH "{texts[0]}" asks for point-to-point mode, where nobody is a switch',
             next_step=f"Leave --vde-switch={role.value} out, or the []",
         )
+    ptp_socket = choice(PtpSocket, arguments.vde_ptp, "Unknown --vde-ptp", PtpSocket.AUTO)
+    if arguments.vde_ptp is not None and not any(map(_is_point_to_point, texts)):
+        raise ConfigurationError(
+            f"--vde-ptp={ptp_socket.value} has no effect on a switch directory",
+            next_step=f"For point-to-point mode write {texts[0]}[]",
+        )
     switches: dict[Path, SwitchConfig] = {}
     for text in texts:
-        one = _parse_one(text, role, arguments)
+        one = _parse_one(text, role, ptp_socket, arguments)
         if one.directory in switches:
             # Two plugs in one switch would be a loop.
             raise ConfigurationError(f'VDESWITCH "{one.directory}" was given twice', next_step="Leave one out")
@@ -64,7 +76,9 @@ def _is_point_to_point(text: str) -> bool:
     return text.endswith("[]") and len(text) > len("[]")
 
 
-def _parse_one(text: str, role: SwitchRole, arguments: argparse.Namespace) -> SwitchConfig:
+def _parse_one(
+    text: str, role: SwitchRole, ptp_socket: PtpSocket, arguments: argparse.Namespace
+) -> SwitchConfig:
     point_to_point = _is_point_to_point(text)
     path, port = (text[:-2], None) if point_to_point else _split(text)
     if port is not None and role is SwitchRole.SERVE:
@@ -79,6 +93,7 @@ def _parse_one(text: str, role: SwitchRole, arguments: argparse.Namespace) -> Sw
         role=role,
         port=port,
         point_to_point=point_to_point,
+        ptp_socket=ptp_socket,
     )
 
 
@@ -87,8 +102,9 @@ def _absent(arguments: argparse.Namespace, instead: Path | None) -> SwitchConfig
         raise ConfigurationError(
             "No VDESWITCH was given", next_step="Name a directory, such as /var/run/vde.ctl"
         )
-    if arguments.vde_switch is not None:
-        raise ConfigurationError(f"--vde-switch={arguments.vde_switch} requires VDESWITCH")
+    for option, value in (("--vde-switch", arguments.vde_switch), ("--vde-ptp", arguments.vde_ptp)):
+        if value is not None:
+            raise ConfigurationError(f"{option}={value} requires VDESWITCH")
     mode = _directory_mode(arguments.vde_mode)
     return SwitchConfig(directory=instead, group=arguments.vde_group, mode=mode, absent=True)
 

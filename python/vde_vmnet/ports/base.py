@@ -25,7 +25,7 @@ class Switch(Protocol):
         self,
         *,
         port: int,
-        kind: Literal["dgram", "stream", "tap"],
+        kind: Literal["dgram", "unixgram", "stream", "tap"],
         fd: int,
         name: str,
         receive_only: bool = False,

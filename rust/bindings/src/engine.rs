@@ -99,7 +99,7 @@ impl Engine {
     ) -> PyResult<u64> {
         let number = port_number(port)?;
         let kind = Kind::from_name(kind).ok_or_else(|| {
-            PyValueError::new_err(format!("kind must be 'dgram', 'stream' or 'tap', not '{kind}'"))
+            PyValueError::new_err(format!("kind must be 'dgram', 'unixgram', 'stream' or 'tap', not '{kind}'"))
         })?;
         let io = port::open(kind, fd).map_err(|error| convert::port_error(&error))?;
         let endpoint = self.put(py, number, name, receive_only, io)?;

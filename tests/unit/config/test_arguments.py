@@ -118,6 +118,8 @@ def test_everything_else_is_taken_over() -> None:
         (("--backend=bsd", "/x"), 'Unknown --backend "bsd".*auto, linux, none'),
         (("--pidfile", "/x", "--vmnet-mode"), "--vmnet-mode: expected one argument"),
         (("--vde-switch=plug", "/x[]"), "point-to-point mode, where nobody is a switch"),
+        (("--vde-ptp=seqpacket", "/x"), "has no effect on a switch directory"),
+        (("--vde-ptp=stream", "/x[]"), "Unknown --vde-ptp"),
         (("--mgmtmode=660", "/x"), "--mgmtmode requires --mgmt=PATH"),
         (("--mgmt=/m", "--mgmtmode=9", "/x"), '--mgmtmode "9" is not an octal mode'),
         (("--vde-switch=join", "/x"), 'Unknown --vde-switch "join".*auto, plug, serve'),

@@ -34,6 +34,14 @@ def test_vdeswitch_is_needed_only_when_there_is_nothing_else() -> None:
         parse()
 
 
+def test_a_descriptor_is_enough_and_names_the_network_for_its_time() -> None:
+    config = parse("--fd=3", "--fd=0")
+    assert config.switch.absent and config.listeners.fd == 0
+    assert network_id(parse("--fd=3").switch.key) != network_id(config.switch.key)
+    assert parse("--fd=3", "--stream=/a").switch.key == Path("/a")
+    assert parse("/x").listeners.fd is None
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -41,6 +49,11 @@ def test_vdeswitch_is_needed_only_when_there_is_nothing_else() -> None:
         (("--stream=/a/", "/x"), "names no socket"),
         (("--stream=/a", "--stream=//a"), "given twice"),
         (("--stream=/a", "--vde-switch=serve"), "requires VDESWITCH"),
+        (("--stream=/a", "--vde-ptp=dgram"), "requires VDESWITCH"),
+        (("--fd=x",), "is not the number"),
+        (("--fd=-1",), "is not the number"),
+        (("--fd=",), "is not the number"),
+        (("--fd=2",), "own words"),
         (("--stream=/a", "--vde-mode=070"), "locks out"),
     ],
 )

@@ -80,3 +80,14 @@ pub(super) fn has_peer(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: `target` and `len` describe `address`, which outlives the call.
     check(unsafe { libc::getpeername(fd.as_raw_fd(), target, &raw mut len) }).is_ok()
 }
+
+/// Two connected `SOCK_SEQPACKET` sockets, non-blocking, for tests.
+#[cfg(all(test, target_os = "linux"))]
+pub(super) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the call writes two descriptors to `fds`.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
+    // SAFETY: the kernel has just made them for us and nobody else knows their numbers.
+    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+}

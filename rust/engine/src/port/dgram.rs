@@ -1,8 +1,10 @@
-//! A connected `AF_UNIX` datagram socket: one datagram is one bare frame (VDE, QEMU `-netdev dgram`).
+//! A connected `AF_UNIX` socket that keeps packets apart: one packet is one bare frame (VDE, QEMU `-netdev dgram`,
+//! unixgram, and vdeplug4's newer point to point on `SOCK_SEQPACKET`).
 //!
 //! Facts this file rests on: a zero-length datagram is how old VDE clients say good-bye, and makes some QEMU
 //! versions stop reading, so it is ignored on input and never sent; a peer that closed its end gives
-//! ECONNREFUSED once and ENOTCONN from then on, one that connected elsewhere EPERM.
+//! ECONNREFUSED once and ENOTCONN from then on, one that connected elsewhere EPERM. Datagram sockets have no end
+//! that could be read; on `SOCK_SEQPACKET` it is an empty packet that comes again and again, and nobody sends any.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -15,34 +17,77 @@ use super::mmsg_linux as mmsg;
 #[cfg(not(target_os = "linux"))]
 use super::mmsg_other as mmsg;
 use super::{Down, Port, PortError, descriptor};
-use crate::pool::{Batch, FrameRef};
+use crate::pool::{Batch, FrameRef, Received};
 use crate::stats::{Counters, DropReason};
+
+/// When the endpoint ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Never: the control connection decides.
+    Elsewhere,
+    /// When the kernel says that the peer is not there any more.
+    PeerGone,
+    /// With an empty packet.
+    Empty,
+}
 
 /// The port. See the module's head.
 pub struct Dgram {
     socket: UnixDatagram,
+    end: End,
     /// Where the poller does not say when the peer has room again.
     room: Backoff,
 }
 
 impl Dgram {
-    /// `own` is what the caller called `given`; messages name that.
+    /// For a peer that something else says the end of, unless it is a `SOCK_SEQPACKET`. `own` is what the caller
+    /// called `given`; messages name that.
+    ///
+    /// # Errors
+    /// [`PortError::WrongKind`] for anything but a connected `AF_UNIX` datagram or `SOCK_SEQPACKET` socket.
+    pub fn new(own: OwnedFd, given: RawFd) -> Result<Self, PortError> {
+        match descriptor::socket_option(own.as_fd(), libc::SO_TYPE) {
+            Ok(libc::SOCK_SEQPACKET) => Self::connected(own, given, End::Empty),
+            _ => Self::datagrams(own, given, End::Elsewhere),
+        }
+    }
+
+    /// For a peer of which nothing else says the end (unixgram, one end of a socket pair).
     ///
     /// # Errors
     /// [`PortError::WrongKind`] for anything but a connected `AF_UNIX` datagram socket.
-    pub fn new(own: OwnedFd, given: RawFd) -> Result<Self, PortError> {
-        let wrong = PortError::WrongKind { fd: given, wanted: "a connected UNIX datagram socket" };
+    pub fn alone(own: OwnedFd, given: RawFd) -> Result<Self, PortError> {
+        Self::datagrams(own, given, End::PeerGone)
+    }
+
+    fn datagrams(own: OwnedFd, given: RawFd, end: End) -> Result<Self, PortError> {
         match descriptor::socket_option(own.as_fd(), libc::SO_TYPE) {
-            Ok(libc::SOCK_DGRAM) => {}
-            _ => return Err(wrong),
+            Ok(libc::SOCK_DGRAM) => Self::connected(own, given, end),
+            _ => Err(wrong(given)),
         }
+    }
+
+    fn connected(own: OwnedFd, given: RawFd, end: End) -> Result<Self, PortError> {
         let socket = UnixDatagram::from(own);
         if socket.peer_addr().is_err() {
-            return Err(wrong);
+            return Err(wrong(given));
         }
         descriptor::enlarge_buffers(socket.as_fd());
-        Ok(Self { socket, room: Backoff::new(LONGEST) })
+        Ok(Self { socket, end, room: Backoff::new(LONGEST) })
     }
+
+    /// What an error that will come again means for the endpoint.
+    fn gone(&self, error: &io::Error) -> Result<(), Down> {
+        match (self.end, error.raw_os_error().unwrap_or(0)) {
+            (End::Elsewhere | End::Empty, _) => Ok(()),
+            (_, libc::ECONNREFUSED | libc::ENOTCONN | libc::ECONNRESET | libc::EPIPE) => Err(Down::closed()),
+            _ => Err(Down(error.to_string())),
+        }
+    }
+}
+
+fn wrong(fd: RawFd) -> PortError {
+    PortError::WrongKind { fd, wanted: "a connected UNIX datagram socket" }
 }
 
 impl Port for Dgram {
@@ -51,9 +96,17 @@ impl Port for Dgram {
     }
 
     fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
-        // An error is no reason to give the endpoint up: it is what the socket remembers of a peer that went,
-        // told once, and the control connection decides.
-        let _ = mmsg::receive(&self.socket, batch);
+        match mmsg::receive(&self.socket, batch) {
+            Ok(count) if self.end == End::Empty => {
+                let mut newest = (batch.len() - count)..batch.len();
+                if newest.any(|index| batch.received(index) == Received::Nothing) {
+                    return Err(Down::closed());
+                }
+            }
+            // What the socket remembers of a peer that went, told once.
+            Err(error) if matches!(fate(&error, None), Fate::DropAll(_)) => return self.gone(&error),
+            _ => {}
+        }
         Ok(())
     }
 
@@ -81,6 +134,7 @@ impl Port for Dgram {
                         taken += 1;
                     }
                     Fate::DropAll(reason) => {
+                        self.gone(&error)?;
                         rest.iter().for_each(|_| counters.dropped(reason));
                         taken = frames.len();
                     }
@@ -92,9 +146,12 @@ impl Port for Dgram {
     }
 
     fn health(&mut self) -> Result<(), Down> {
-        // Reading the error takes it off the socket; for the rest see `receive`.
-        let _ = self.socket.take_error();
-        Ok(())
+        // Reading the error takes it off the socket. The end of a SOCK_SEQPACKET is readable, behind all that was
+        // sent before it.
+        match self.socket.take_error() {
+            Ok(Some(error)) => self.gone(&error),
+            _ => Ok(()),
+        }
     }
 
     fn again_after(&self) -> Option<Duration> {
@@ -102,7 +159,8 @@ impl Port for Dgram {
     }
 
     fn sender_waits(&self) -> bool {
-        true
+        // vdeplug4 drops what a SOCK_SEQPACKET does not take at once.
+        self.end != End::Empty
     }
 }
 
@@ -132,7 +190,7 @@ mod tests {
     use super::super::{Port, mmsg_other};
     use super::*;
     use crate::frame;
-    use crate::pool::{BATCH, Received};
+    use crate::pool::BATCH;
     use crate::vnet_header;
 
     type Receive = fn(&UnixDatagram, &mut Batch) -> io::Result<usize>;
@@ -260,7 +318,7 @@ mod tests {
         descriptor::set_socket_option(near.as_fd(), libc::SO_SNDBUF, 1).unwrap();
         let smallest =
             usize::try_from(descriptor::socket_option(near.as_fd(), libc::SO_SNDBUF).unwrap()).unwrap();
-        let mut port = Dgram { socket: near, room: Backoff::new(LONGEST) };
+        let mut port = Dgram { socket: near, end: End::Elsewhere, room: Backoff::new(LONGEST) };
         let (short, long) = (with_header(&[7; 60]), with_header(&vec![7; smallest]));
         let mut counters = Counters::default();
         let frames = [FrameRef::new(&short), FrameRef::new(&long), FrameRef::new(&short)];
@@ -286,6 +344,91 @@ mod tests {
         for own in [OwnedFd::from(stream), OwnedFd::from(unconnected), OwnedFd::from(file)] {
             assert!(matches!(Dgram::new(own, 99), Err(PortError::WrongKind { fd: 99, .. })));
         }
+    }
+
+    /// A connected pair of `SOCK_SEQPACKET`, which the standard library does not know.
+    #[cfg(target_os = "linux")]
+    fn packets() -> (Dgram, UnixDatagram) {
+        let (near, far) = descriptor::packet_pair().unwrap();
+        (Dgram::new(near, 99).unwrap(), far.into())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn lens(batch: &Batch) -> Vec<usize> {
+        (0..batch.len()).map(|index| batch.frame(index).ethernet().len()).filter(|len| *len > 0).collect()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn packets_that_came_before_the_end_are_read_before_it() {
+        for room in [1, BATCH] {
+            let (mut port, far) = packets();
+            for len in [60, 1_514, frame::MAX_LEN] {
+                far.send(&vec![7; len]).unwrap();
+            }
+            drop(far);
+            assert_eq!(port.health(), Ok(()));
+            let (mut batch, mut read) = (Batch::new(), Vec::new());
+            let result = loop {
+                batch.restart(room);
+                let result = port.receive(&mut batch);
+                read.extend(lens(&batch));
+                if result.is_err() {
+                    break result;
+                }
+            };
+            assert_eq!(result, Err(Down::closed()));
+            assert_eq!(read, [60, 1_514, frame::MAX_LEN]);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_peer_of_packets_that_is_there_is_not_given_up() {
+        let (mut port, far) = packets();
+        let mut batch = Batch::new();
+        batch.restart(BATCH);
+        assert_eq!(port.receive(&mut batch), Ok(()));
+        far.send(&[7; 60]).unwrap();
+        assert_eq!(port.receive(&mut batch), Ok(()));
+        assert_eq!(lens(&batch), [60]);
+        assert!(!port.sender_waits());
+        far.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(port.receive(&mut batch), Err(Down::closed()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn frames_for_a_peer_of_packets_that_is_gone_are_dropped_until_its_end_is_read() {
+        let (mut port, far) = packets();
+        drop(far);
+        let bytes = with_header(&[7; 60]);
+        let mut counters = Counters::default();
+        assert_eq!(port.send(&[FrameRef::new(&bytes); 3], &mut counters), Ok(3));
+        assert_eq!(counters.drops(DropReason::PeerGone), 3);
+        assert_eq!(port.receive(&mut Batch::new()), Err(Down::closed()));
+    }
+
+    #[test]
+    fn a_peer_on_its_own_is_down_with_the_first_frame_that_finds_it_gone() {
+        let (near, far) = pair();
+        let mut port = Dgram::alone(near.into(), 99).unwrap();
+        let bytes = with_header(&[7; 60]);
+        let mut counters = Counters::default();
+        assert_eq!(port.send(&[FrameRef::new(&bytes)], &mut counters), Ok(1));
+        assert_eq!(port.receive(&mut Batch::new()), Ok(()));
+        assert_eq!(port.health(), Ok(()));
+        far.send(&[]).unwrap();
+        assert_eq!(port.receive(&mut Batch::new()), Ok(()));
+        drop(far);
+        assert_eq!(port.send(&[FrameRef::new(&bytes); 2], &mut counters), Err(Down::closed()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_port_that_is_alone_takes_no_packets() {
+        let (near, _far) = descriptor::packet_pair().unwrap();
+        assert!(matches!(Dgram::alone(near, 99), Err(PortError::WrongKind { fd: 99, .. })));
     }
 
     #[test]

@@ -52,6 +52,13 @@ pub mod vmnet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Down(pub String);
 
+impl Down {
+    /// The peer went as peers do. Nothing is wrong.
+    fn closed() -> Self {
+        Self("peer closed".into())
+    }
+}
+
 /// One open descriptor with frames on it. There is no method for a single frame.
 pub trait Port: Send {
     /// What the poller watches; it stays the same as long as the port lives.
@@ -117,8 +124,11 @@ pub trait Port: Send {
 /// The kinds of descriptor that can be handed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A connected `AF_UNIX` datagram socket; a datagram is a frame.
+    /// A connected `AF_UNIX` datagram socket, a datagram is a frame, and something else says when the peer has
+    /// gone; or a connected `SOCK_SEQPACKET`.
     Dgram,
+    /// A connected `AF_UNIX` datagram socket of which nothing else says when the peer has gone.
+    Unixgram,
     /// A connected stream socket with QEMU's framing.
     Stream,
     /// A TAP or macvtap with `IFF_VNET_HDR` and a 12-byte header.
@@ -131,6 +141,7 @@ impl Kind {
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "dgram" => Some(Self::Dgram),
+            "unixgram" => Some(Self::Unixgram),
             "stream" => Some(Self::Stream),
             "tap" => Some(Self::Tap),
             _ => None,
@@ -168,6 +179,7 @@ pub fn open(kind: Kind, fd: RawFd) -> Result<Box<dyn Port>, PortError> {
     let own: OwnedFd = descriptor::duplicate(fd).map_err(|source| PortError::Unusable { fd, source })?;
     match kind {
         Kind::Dgram => Ok(Box::new(dgram::Dgram::new(own, fd)?)),
+        Kind::Unixgram => Ok(Box::new(dgram::Dgram::alone(own, fd)?)),
         Kind::Stream => Ok(Box::new(stream::Stream::new(own, fd)?)),
         Kind::Tap => Ok(Box::new(tap::Tap::new(own, fd)?)),
     }

@@ -71,7 +71,7 @@ impl Stream {
             // SAFETY: the pointer is that of `look`, which is at least `len` bytes long and outlives the call.
             let result = unsafe { libc::recv(self.socket.as_raw_fd(), look.as_mut_ptr().cast(), len, flags) };
             match usize::try_from(result) {
-                Ok(0) => return Err(closed()),
+                Ok(0) => return Err(Down::closed()),
                 // SAFETY: the kernel has written that many bytes, which is at most `len`.
                 Ok(got) => return Ok(Some(unsafe { std::slice::from_raw_parts(look.as_ptr().cast(), got) })),
                 Err(_) => match io::Error::last_os_error() {
@@ -126,7 +126,7 @@ impl Stream {
         // `batch`, or to `overhang`, whose bytes nobody reads. All of it outlives the call.
         let result = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
         let mut got = match usize::try_from(result) {
-            Ok(0) => return Err(closed()),
+            Ok(0) => return Err(Down::closed()),
             Ok(got) => got,
             Err(_) => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -184,12 +184,8 @@ fn message(iov: *mut libc::iovec, count: usize) -> libc::msghdr {
     message
 }
 
-fn closed() -> Down {
-    Down("peer closed".into())
-}
-
 fn lost(error: &io::Error) -> Down {
-    if error.kind() == io::ErrorKind::ConnectionReset { closed() } else { Down(error.to_string()) }
+    if error.kind() == io::ErrorKind::ConnectionReset { Down::closed() } else { Down(error.to_string()) }
 }
 
 fn received(len: usize) -> Received {
@@ -391,8 +387,8 @@ mod tests {
         let mut batch = Batch::new();
         port.receive(&mut batch).unwrap();
         assert_eq!(batch.len(), 2);
-        assert_eq!(port.receive(&mut batch), Err(closed()));
-        assert_eq!(port.health(), Err(closed()));
+        assert_eq!(port.receive(&mut batch), Err(Down::closed()));
+        assert_eq!(port.health(), Err(Down::closed()));
     }
 
     #[test]
