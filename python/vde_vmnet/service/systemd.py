@@ -35,6 +35,13 @@ _CAPABILITIES = (
     "CAP_KILL",  # ending the worker and dnsmasq, which are other users by then
 )
 
+#: On a NIC the uplink is a macvtap, whose device node udev may not have made yet when we want it.
+_MACVTAP_CAPABILITIES = ("CAP_MKNOD",)
+_DEVICES = ("DeviceAllow=/dev/net/tun rw",)
+_MACVTAP_DEVICES = ("DeviceAllow=char-macvtap rwm",)
+#: The kind of device has no number, and so cannot be allowed, before its module is loaded.
+_MACVTAP_MODULE = "Wants=modprobe@macvtap.service\nAfter=modprobe@macvtap.service\n"
+
 _SERVICE = """\
 [Service]
 Type=exec
@@ -55,8 +62,7 @@ ReadWritePaths=/run
 ProtectHome=yes
 PrivateTmp=yes
 DevicePolicy=closed
-DeviceAllow=/dev/net/tun rw
-DeviceAllow=char-macvtap rw
+{devices}
 ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
@@ -89,12 +95,17 @@ def unit_text(network: ServiceNetwork, prefix: PurePosixPath) -> str:
     bridged = network.interface is not None
     what = "bridged to %i" if bridged else f"shared, gateway {network.gateway}"
     command = (str(prefix / "bin/vde_vmnet"), *network.arguments("%i" if bridged else None))
-    service = _SERVICE.format(command=" ".join(command), capabilities=" ".join(_CAPABILITIES))
+    service = _SERVICE.format(
+        command=" ".join(command),
+        capabilities=" ".join((*_CAPABILITIES, *(_MACVTAP_CAPABILITIES if bridged else ()))),
+        devices="\n".join((*_DEVICES, *(_MACVTAP_DEVICES if bridged else ()))),
+    )
+    module = _MACVTAP_MODULE if bridged else ""
     return f"""\
 [Unit]
 Description=Network for rootless virtual machines ({what})
 After=network.target
-ConditionPathExists={command[0]}
+{module}ConditionPathExists={command[0]}
 
 {service}"""
 
