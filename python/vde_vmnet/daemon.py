@@ -21,6 +21,7 @@ from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 from vde_vmnet.keeper import ChildKeeper, Keeper, KeeperChannel, Stopped, stop_raises
 from vde_vmnet.listening import open_sockets
 from vde_vmnet.management import open_console
+from vde_vmnet.notify import announce_ready
 from vde_vmnet.pidfile import Pidfile
 from vde_vmnet.segment import Segment, open_segments
 from vde_vmnet.uplinks.base import OpenedUplink, Uplink
@@ -131,7 +132,7 @@ def _keep(
 
     with ours:
         return Keeper(
-            ours, worker, on_ready=lambda: _write_pid(network, os.getpid()), open_guest_mac=open_guest_mac
+            ours, worker, on_ready=lambda: _tell_ready(network, os.getpid()), open_guest_mac=open_guest_mac
         ).run()
 
 
@@ -201,7 +202,7 @@ def _keeper_status(network: _Network, channel: socket.socket, worker: int, closi
 
         with channel, closing:
             return ChildKeeper(
-                channel, worker, on_ready=lambda: _write_pid(network, worker), open_guest_mac=no_guest_mac
+                channel, worker, on_ready=lambda: _tell_ready(network, worker), open_guest_mac=no_guest_mac
             ).run()
     except BaseException:  # noqa: BLE001 - the end of a forked process: there is no caller to raise to
         _log.exception("The keeper failed; please report this")
@@ -211,9 +212,10 @@ def _keeper_status(network: _Network, channel: socket.socket, worker: int, closi
         sys.stderr.flush()
 
 
-def _write_pid(network: _Network, pid: int) -> None:
+def _tell_ready(network: _Network, pid: int) -> None:
     if network.pidfile is not None:
         network.pidfile.write(pid)
+    announce_ready(os.environ)
 
 
 def _worker_status(
@@ -260,7 +262,7 @@ def _serve(
         if keeper is not None:
             keeper.ready()
         else:
-            _write_pid(network, os.getpid())
+            _tell_ready(network, os.getpid())
 
     worker.serve(listeners, opened, keeper, ready, json=config.json)
     return 0

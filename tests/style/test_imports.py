@@ -33,6 +33,7 @@ RANKS = {
     "vde_client": 2,
     "privileges": 2,
     "sockets": 2,
+    "notify": 2,
     "pidfile": 2,
     "recovery": 2,
     "undo_steps": 2,

@@ -44,7 +44,7 @@ _MACVTAP_MODULE = "Wants=modprobe@macvtap.service\nAfter=modprobe@macvtap.servic
 
 _SERVICE = """\
 [Service]
-Type=exec
+Type=notify
 ExecStart={command}
 # 1 is a wrong command line: trying again would not help.
 Restart=on-failure
@@ -123,4 +123,10 @@ def start_commands(units: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 
 def stop_commands(units: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """What stops them, for good; before their files go."""
-    return ((_SYSTEMCTL, "disable", "--now", "--quiet", *units),) if units else ()
+    if not units:
+        return ()
+    return (
+        (_SYSTEMCTL, "disable", "--now", "--quiet", *units),
+        # A unit that failed is remembered beyond its file.
+        (_SYSTEMCTL, "reset-failed", *units),
+    )
