@@ -1,4 +1,4 @@
-"""Values that check themselves: MAC addresses, DHCP ranges, reservations. Pure."""
+"""Values that check themselves: MAC addresses, DHCP ranges, reservations, port forwards. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-__all__ = ["Ipv4Plan", "MacAddress", "Reservation", "digest"]
+__all__ = ["Forward", "Ipv4Plan", "MacAddress", "Reservation", "digest"]
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 # RFC 1123 section 2.1: letters, digits and hyphens, not at an end, at most 63 octets.
@@ -72,6 +72,46 @@ class Reservation:
         if comma and not _HOST_NAME.fullmatch(name):
             raise ValueError(f'"{name}" is not a host name (letters, digits and hyphens, at most 63)')
         return cls(mac, address, name or None)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One ``--forward [tcp|udp:][HOSTADDR:]PORT:IP:PORT``: what comes to the host's port goes to a guest."""
+
+    #: ``tcp`` or ``udp``.
+    protocol: str
+    #: The address of the host that listens; None is every one.
+    host: IPv4Address | None
+    host_port: int
+    guest: IPv4Address
+    guest_port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Forward:
+        """Raises ValueError that says which part is wrong."""
+        parts = text.split(":")
+        protocol = parts.pop(0) if parts[0] in ("tcp", "udp") else "tcp"
+        if len(parts) not in (3, 4):
+            raise ValueError(f'"{text}" is not of the form [tcp|udp:][HOSTADDR:]PORT:IP:PORT')
+        host = _ipv4(parts.pop(0)) if len(parts) == 4 else None
+        return cls(protocol, host, _port(parts[0]), _ipv4(parts[1]), _port(parts[2]))
+
+    def __str__(self) -> str:
+        host = f"{self.host}:" if self.host is not None else ""
+        return f"{self.protocol}:{host}{self.host_port}:{self.guest}:{self.guest_port}"
+
+
+def _ipv4(text: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is not an IPv4 address') from None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
+        raise ValueError(f'"{text}" is not a port from 1 to 65535')
+    return int(text)
 
 
 @dataclass(frozen=True)

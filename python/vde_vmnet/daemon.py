@@ -105,7 +105,6 @@ def _open(
     else:
         undo = recovery.UndoRecord.in_memory(network_id(config.switch.key))
     closing.callback(undo.run)
-    uplink.prepare(undo)
     return _Network(segments, uplink, undo, pidfile)
 
 
@@ -185,7 +184,13 @@ def _open_and_serve(
     gid: int,
     keeper: KeeperChannel | None,
 ) -> int:
-    opened = network.uplink.open(network.undo)
+    def prepare() -> None:
+        if keeper is not None:
+            keeper.prepare()
+        else:
+            network.uplink.prepare(network.undo)
+
+    opened = network.uplink.open(network.undo, prepare)
     try:
         return _serve(config, network, opened, identity, gid, keeper)
     finally:
@@ -202,7 +207,11 @@ def _keeper_status(network: _Network, channel: socket.socket, worker: int, closi
 
         with channel, closing:
             return ChildKeeper(
-                channel, worker, on_ready=lambda: _tell_ready(network, worker), open_guest_mac=no_guest_mac
+                channel,
+                worker,
+                on_ready=lambda: _tell_ready(network, worker),
+                open_guest_mac=no_guest_mac,
+                prepare=lambda: network.uplink.prepare(network.undo),
             ).run()
     except BaseException:  # noqa: BLE001 - the end of a forked process: there is no caller to raise to
         _log.exception("The keeper failed; please report this")

@@ -68,13 +68,16 @@ class Keeper:
         *,
         on_ready: Callable[[], object],
         open_guest_mac: Callable[[str], tuple[int, str]],
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         """``channel``: our end of the pair. ``worker``: its pid. ``open_guest_mac``: a descriptor and its
-        name for one more guest MAC; may raise VdeVmnetError."""
+        name for one more guest MAC; may raise VdeVmnetError. ``prepare``: what the uplink's ``open`` in the
+        worker may ask for, once; None where it is opened here."""
         self._channel = channel
         self._worker = worker
         self._on_ready = on_ready
         self._open_guest_mac = open_guest_mac
+        self._prepare = prepare
         self._stopping = False
         self._buffer = b""
         self._status: int | None = None
@@ -177,11 +180,17 @@ class Keeper:
         return True
 
     def _answer(self, line: bytes) -> None:
+        descriptors: list[int] = []
         try:
             request = json.loads(line)
             if request == {"do": "ready"}:
                 self._on_ready()
-                reply, descriptors = {"ok": "ready"}, []
+                self._prepare = None  # what follows may come from a guest
+                reply = {"ok": "ready"}
+            elif request == {"do": "prepare"} and self._prepare is not None:
+                prepare, self._prepare = self._prepare, None
+                prepare()
+                reply = {"ok": "prepared"}
             elif (
                 isinstance(request, dict)
                 and set(request) == {"do", "mac"}
@@ -190,9 +199,9 @@ class Keeper:
                 fd, name = self._open_guest_mac(str(MacAddress.parse(str(request["mac"]))))
                 reply, descriptors = {"ok": name}, [fd]
             else:
-                reply, descriptors = {"error": "unknown request"}, []
+                reply = {"error": "unknown request"}
         except (ValueError, VdeVmnetError) as error:
-            reply, descriptors = {"error": str(error)}, []
+            reply = {"error": str(error)}
         with suppress(ConnectionError):
             socket.send_fds(self._channel, [json.dumps(reply).encode() + b"\n"], descriptors)
         for fd in descriptors:
@@ -236,6 +245,10 @@ class KeeperChannel:
     def ready(self) -> None:
         """Tell that guests can plug in now. Raises UplinkError when the keeper refuses (pidfile taken)."""
         self._ask({"do": "ready"})
+
+    def prepare(self) -> None:
+        """Have the host changed as the uplink needs it. Raises UplinkError with the keeper's reason."""
+        self._ask({"do": "prepare"})
 
     def open_guest_mac(self, mac: str) -> tuple[int, str]:
         """A descriptor for one more guest MAC, and its name. Raises UplinkError with the keeper's reason."""

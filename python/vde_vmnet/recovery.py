@@ -19,6 +19,7 @@ import contextlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from vde_vmnet.undo_files import (
 from vde_vmnet.undo_steps import (
     Command,
     RemoveDirectory,
+    RestoreBootptab,
     RestoreSysctl,
     Step,
     StepError,
@@ -53,6 +55,7 @@ __all__ = [
     "STATE_DIRECTORY",
     "Command",
     "RemoveDirectory",
+    "RestoreBootptab",
     "RestoreSysctl",
     "Step",
     "StepError",
@@ -62,8 +65,8 @@ __all__ = [
     "sweep",
 ]
 
-#: Volatile on every current Linux: what a reboot undoes by itself needs no record.
-STATE_DIRECTORY = Path("/run/vde_vmnet")
+#: Volatile on every current Linux and on macOS: what a reboot undoes by itself needs no record.
+STATE_DIRECTORY = Path("/var/run/vde_vmnet" if sys.platform == "darwin" else "/run/vde_vmnet")
 
 _VERSION = 1
 _log = logging.getLogger(__name__)

@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,23 +106,40 @@ def remove_files(state_dir: Path, name: str) -> None:
         (state_dir / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+if sys.platform == "darwin":
 
+    @functools.cache
+    def boot_id() -> str:
+        """Something else after each boot: ``kern.bootsessionuuid``, sysctl(3)."""
+        command = ("/usr/sbin/sysctl", "-n", "kern.bootsessionuuid")
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-def namespace() -> int:
-    """Inode number of our network namespace, namespaces(7)."""
-    return Path("/proc/self/ns/net").stat().st_ino
+    def namespace() -> int:
+        """There is one network, whatever its number."""
+        return 0
 
+    def namespace_lives(inode: int) -> bool:
+        """Whether it is that one."""
+        return inode == 0
 
-def namespace_lives(inode: int) -> bool:
-    """Whether a process is in that network namespace, or ``ip netns`` keeps it."""
-    for pattern in ("proc/[0-9]*/ns/net", "run/netns/*"):
-        for path in Path("/").glob(pattern):
-            with contextlib.suppress(OSError):
-                if path.stat().st_ino == inode:
-                    return True
-    return False
+else:
+
+    def boot_id() -> str:
+        """Something else after each boot, random(4)."""
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def namespace() -> int:
+        """Inode number of our network namespace, namespaces(7)."""
+        return Path("/proc/self/ns/net").stat().st_ino
+
+    def namespace_lives(inode: int) -> bool:
+        """Whether a process is in that network namespace, or ``ip netns`` keeps it."""
+        for pattern in ("proc/[0-9]*/ns/net", "run/netns/*"):
+            for path in Path("/").glob(pattern):
+                with contextlib.suppress(OSError):
+                    if path.stat().st_ino == inode:
+                        return True
+        return False
 
 
 def translated(error: OSError, what: str) -> VdeVmnetError:

@@ -15,9 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from vde_vmnet import bootptab_file
+from vde_vmnet.wire import bootptab
+
 __all__ = [
     "Command",
     "RemoveDirectory",
+    "RestoreBootptab",
     "RestoreSysctl",
     "Step",
     "StepError",
@@ -204,7 +208,30 @@ class RestoreSysctl:
                 raise StepError(f"Cannot set {path} back to {former}: {error.strerror}") from error
 
 
-Step: TypeAlias = Command | Unlink | RemoveDirectory | StopProcess | RestoreSysctl
+@dataclass(frozen=True)
+class RestoreBootptab:
+    """Take the entries of one network out of macOS's ``/etc/bootptab``, and tell its DHCP server."""
+
+    path: str
+    network_id: str
+    restart: tuple[str, ...]
+
+    def undo(self) -> None:
+        """Raises StepError when entries are there and cannot be taken out."""
+        try:
+            changed = bootptab_file.edit(
+                Path(self.path), lambda text: bootptab.without_entries(text, self.network_id)
+            )
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StepError(f"Cannot take our entries out of {self.path}: {error.strerror}") from error
+        refused = bootptab_file.restart(self.restart) if changed else None
+        if refused is not None:
+            raise StepError(f"{' '.join(self.restart)}: {refused}")
+
+
+Step: TypeAlias = Command | Unlink | RemoveDirectory | StopProcess | RestoreSysctl | RestoreBootptab
 
 _KINDS: dict[str, type[Step]] = {
     "command": Command,
@@ -212,6 +239,7 @@ _KINDS: dict[str, type[Step]] = {
     "remove_directory": RemoveDirectory,
     "stop_process": StopProcess,
     "restore_sysctl": RestoreSysctl,
+    "restore_bootptab": RestoreBootptab,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
@@ -238,6 +266,10 @@ def from_plain(plain: Any) -> Step:
                 _texts([fields["path"], fields["value"], *followers, *followers.values()])
                 _is((str, type(None)), fields["former"])
                 step = RestoreSysctl(**fields)
+            case "restore_bootptab":
+                restart = _texts(fields.pop("restart"))
+                _texts(list(fields.values()))
+                step = RestoreBootptab(restart=restart, **fields)
             case "unlink":
                 _is(str, fields["path"])
                 step = Unlink(**fields)

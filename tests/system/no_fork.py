@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vde_vmnet import cli, uplinks
 from vde_vmnet.config.model import Backend, UplinkConfig
 from vde_vmnet.recovery import UndoRecord, Unlink
-from vde_vmnet.uplinks.base import OpenedUplink, Uplink
+from vde_vmnet.uplinks.base import OpenedUplink, Uplink, nothing
 from vde_vmnet.uplinks.none import NoneUplink
 
 #: A file that is made by ``prepare`` and must be gone at the end.
@@ -42,8 +43,9 @@ class NoForkUplink(NoneUplink):
         undo.push(Unlink(str(mark)))
         mark.touch()
 
-    def open(self, undo: UndoRecord) -> OpenedUplink:  # noqa: ARG002 - the contract's signature
+    def open(self, undo: UndoRecord, prepare: Callable[[], None] = nothing) -> OpenedUplink:  # noqa: ARG002
         """Says who it is."""
+        prepare()
         return Opened(None, (("opened by", str(os.getpid())),), {"mode": "isolated"})
 
 

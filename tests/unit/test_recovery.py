@@ -18,6 +18,7 @@ from vde_vmnet.errors import ConflictError, InternalError, PrivilegeError, Unava
 from vde_vmnet.recovery import (
     Command,
     RemoveDirectory,
+    RestoreBootptab,
     RestoreSysctl,
     Step,
     StopProcess,
@@ -34,6 +35,7 @@ STEPS: list[Step] = [
     StopProcess(12, 34),
     RestoreSysctl("/proc/sys/x", "1", "0", {"/proc/sys/y": "2"}),
     RestoreSysctl("/proc/sys/x", "1"),
+    RestoreBootptab("/etc/bootptab", "1a2b3c4d", ("/bin/launchctl", "kickstart")),
 ]
 
 

@@ -43,10 +43,24 @@ def _sudoers(argv: Sequence[str]) -> int:
     return sudoers.main(argv)
 
 
+def _doctor(argv: Sequence[str]) -> int:
+    from vde_vmnet.cli import doctor
+
+    return doctor.main(argv)
+
+
+def _leases(argv: Sequence[str]) -> int:
+    from vde_vmnet.cli import leases
+
+    return leases.main(argv)
+
+
 #: First words that are a command; a switch directory of such a name is written ``./NAME``.
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
+    "doctor": _doctor,
     "install": _install,
+    "leases": _leases,
     "sudoers": _sudoers,
     "uninstall": _uninstall,
 }

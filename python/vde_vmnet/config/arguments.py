@@ -14,7 +14,7 @@ from typing import NoReturn
 from uuid import UUID
 
 from vde_vmnet.addresses import Ipv4Plan, Reservation
-from vde_vmnet.config import console, listeners, switch
+from vde_vmnet.config import console, listeners, network, switch
 from vde_vmnet.config.choice import choice
 from vde_vmnet.config.model import Backend, DaemonConfig, Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError
@@ -32,7 +32,9 @@ privilege, and it drops it once the network is open.
 _EPILOG = """\
 With a command of its own as the first word:
   vde_vmnet demo                show a rootless guest on a network, in namespaces of its own
+  vde_vmnet doctor              say what is in the way of a network on this host
   vde_vmnet install, uninstall  as a service of launchd or systemd; --dry-run shows the plan
+  vde_vmnet leases              print which guest has which address
   vde_vmnet sudoers [--lima]    print the rules with which users, or Lima, may run it with sudo
 
 Environment:
@@ -85,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     listeners.add_options(add)
     console.add_options(add)
     add_vmnet_options(add)
+    network.add_options(add)
     add(
         "--reserve",
         metavar="MAC=IP[,NAME]",
@@ -94,8 +97,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--backend",
-        metavar="(auto|linux|none)",
-        help="uplink: the Linux kernel, or none for an isolated switch (default: auto)",
+        metavar="(auto|linux|vmnet|none)",
+        help="uplink: the Linux kernel, macOS's vmnet, or none for an isolated switch (default: auto)",
     )
     add("--user", metavar="USER", help="user to serve as (default: who called sudo, else nobody)")
     add("-p", "--pidfile", metavar="PIDFILE", help="save pid to PIDFILE when the network is ready")
@@ -185,7 +188,7 @@ def _uplink(arguments: argparse.Namespace, warn: Callable[[str], None]) -> Uplin
     if identifier is not None:
         if mode is not Mode.HOST:
             raise ConfigurationError("--vmnet-network-identifier=UUID requires --vmnet-mode=host")
-        warn("--vmnet-network-identifier=UUID turns DHCP off; it joins no other network on this system")
+        warn("--vmnet-network-identifier=UUID turns DHCP off")
     nat66_prefix = _prefix(arguments.vmnet_nat66_prefix)
     reservations = _reservations(arguments.reserve)
     if mode is Mode.BRIDGED:
@@ -195,8 +198,8 @@ def _uplink(arguments: argparse.Namespace, warn: Callable[[str], None]) -> Uplin
                     f'vmnet mode "bridged" conflicts with {option}',
                     next_step="On a bridged network addresses come from its own router",
                 )
-    if isolated and (ipv4 or nat66_prefix or reservations or arguments.vmnet_mode):
-        warn("--backend=none is a switch without a host: --vmnet-* and --reserve have no effect")
+    if isolated and (ipv4 or nat66_prefix or reservations or arguments.vmnet_mode or arguments.forward):
+        warn("--backend=none is a switch without a host: --vmnet-*, --reserve and --forward have no effect")
     if mode is Mode.BRIDGED and arguments.vmnet_disable_dhcp:
         warn("--vmnet-disable-dhcp has no effect with --vmnet-mode=bridged, which has no DHCP server of ours")
     return UplinkConfig(
@@ -204,9 +207,14 @@ def _uplink(arguments: argparse.Namespace, warn: Callable[[str], None]) -> Uplin
         interface=arguments.vmnet_interface if mode is Mode.BRIDGED else None,
         ipv4=ipv4,
         interface_id=interface_id,
+        network_identifier=identifier,
         nat66_prefix=nat66_prefix,
         dhcp=not arguments.vmnet_disable_dhcp and identifier is None,
         reservations=reservations,
+        forwards=network.forwards(arguments, mode),
+        mtu=network.mtu(arguments, mode, ipv6=nat66_prefix is not None),
+        isolation=network.isolation(arguments, mode),
+        start_timeout=network.start_timeout(arguments),
     )
 
 

@@ -8,7 +8,7 @@ from ipaddress import IPv6Network
 from pathlib import Path
 from uuid import UUID
 
-from vde_vmnet.addresses import Ipv4Plan, Reservation, digest
+from vde_vmnet.addresses import Forward, Ipv4Plan, Reservation, digest
 
 __all__ = [
     "Backend",
@@ -37,6 +37,7 @@ class Backend(enum.Enum):
 
     AUTO = "auto"
     LINUX = "linux"
+    VMNET = "vmnet"
     NONE = "none"
 
 
@@ -68,14 +69,24 @@ class UplinkConfig:
     interface: str | None = None
     #: Addresses of the segment; None in bridged mode, and where a free subnet is to be chosen.
     ipv4: Ipv4Plan | None = None
-    #: vmnet's interface id; on Linux it makes the uplink's MAC address stable.
+    #: vmnet's interface id: the same one gives the uplink the same MAC address.
     interface_id: UUID | None = None
+    #: vmnet's name of a host network without DHCP; host mode only.
+    network_identifier: UUID | None = None
     #: A ULA /64 for the segment; None is no IPv6 from us.
     nat66_prefix: IPv6Network | None = None
     #: Whether addresses are handed out at all.
     dhcp: bool = True
     #: Addresses kept for a MAC.
     reservations: tuple[Reservation, ...] = ()
+    #: Ports of the host that lead to guests; shared mode only.
+    forwards: tuple[Forward, ...] = ()
+    #: Largest packet of the segment in bytes; None is the platform's 1500.
+    mtu: int | None = None
+    #: Whether the segment is cut off from the other networks of its kind on this host.
+    isolation: bool = False
+    #: How long vmnet may take to start, failed attempts included, in seconds.
+    start_timeout: float = 30.0
 
 
 @dataclass(frozen=True)

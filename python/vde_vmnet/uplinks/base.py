@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +19,11 @@ from vde_vmnet.recovery import UndoRecord
 if TYPE_CHECKING:
     from vde_vmnet._engine import Engine
 
-__all__ = ["Endpoint", "EndpointKind", "OpenedEndpoint", "OpenedUplink", "Uplink"]
+__all__ = ["Endpoint", "EndpointKind", "OpenedEndpoint", "OpenedUplink", "Uplink", "nothing"]
+
+
+def nothing() -> None:
+    """Does nothing."""
 
 
 class EndpointKind(enum.Enum):
@@ -112,16 +116,17 @@ class Uplink(Protocol):
         """Why this uplink cannot be used here and now by this caller, as one sentence, or None."""
 
     def prepare(self, undo: UndoRecord) -> None:
-        """Change what must be undone with privilege, in the process that has the record; before ``open``.
+        """Change on the host what ``open`` asked to have changed. Raises what ``open`` raises."""
 
-        Raises what ``open`` raises.
-        """
-
-    def open(self, undo: UndoRecord) -> OpenedUplink:
+    def open(self, undo: UndoRecord, prepare: Callable[[], None] = nothing) -> OpenedUplink:
         """Carry the recipe out. Blocks, at most a few seconds (vmnet: as long as ``--start-timeout``).
 
-        ``undo`` is only for an uplink that survives a fork. Raises UplinkError, UnavailableError,
-        PrivilegeError, ConflictError or ConfigurationError; the caller then undoes what ``undo`` holds.
+        ``undo`` is for uplinks that survive a fork. One that does not calls ``prepare`` where it needs
+        something that must be undone with privilege: its own ``prepare`` is then carried out by whoever has
+        the record.
+
+        Raises UplinkError, UnavailableError, PrivilegeError, ConflictError or ConfigurationError; the caller
+        then undoes what ``undo`` holds.
         """
 
     def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:

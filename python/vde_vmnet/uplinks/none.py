@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vde_vmnet.errors import UplinkError
 from vde_vmnet.recovery import UndoRecord
-from vde_vmnet.uplinks.base import OpenedEndpoint, OpenedUplink
+from vde_vmnet.uplinks.base import OpenedEndpoint, OpenedUplink, nothing
 
 __all__ = ["NoneUplink"]
 
@@ -23,7 +25,7 @@ class NoneUplink:
     def prepare(self, undo: UndoRecord) -> None:
         """Nothing."""
 
-    def open(self, undo: UndoRecord) -> OpenedUplink:  # noqa: ARG002 - the contract's signature
+    def open(self, undo: UndoRecord, prepare: Callable[[], None] = nothing) -> OpenedUplink:  # noqa: ARG002 - the contract's signature
         """An uplink without an endpoint."""
         return OpenedUplink(None, (("mode", "isolated"),))
 

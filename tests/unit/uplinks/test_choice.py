@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from vde_vmnet import uplinks
+from vde_vmnet.addresses import Forward
 from vde_vmnet.config.model import Backend, Mode, UplinkConfig
-from vde_vmnet.errors import PrivilegeError, UnavailableError, UplinkError
+from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.uplinks import choose
 from vde_vmnet.uplinks.linux import LinuxUplink, children, link, programs
 from vde_vmnet.uplinks.none import NoneUplink
+from vde_vmnet.uplinks.vmnet import library
 
 CONFIG = UplinkConfig()
 EVERYTHING = (1 << 41) - 1
@@ -40,6 +42,30 @@ def test_choice_with_privilege(capable: None, backend: Backend, name: str) -> No
     uplink, why = choose(backend, CONFIG, "1a2b3c4d")
     assert uplink.name == name
     assert why.startswith(name) and "\n" not in why
+
+
+def test_a_mac_has_vmnet(incapable: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "is_macos", lambda: True)
+    uplink, why = choose(Backend.AUTO, CONFIG, "1a2b3c4d")
+    assert uplink.name == "vmnet" and why == "vmnet, since this is a Mac"
+    assert not uplink.survives_fork
+
+
+def test_vmnet_elsewhere() -> None:
+    uplink, why = choose(Backend.VMNET, CONFIG, "1a2b3c4d")
+    assert why == "vmnet, asked for with --backend=vmnet"
+    assert uplink.unavailable_reason() == "The vmnet uplink needs macOS"
+    undo = UndoRecord.in_memory("1a2b3c4d")
+    with pytest.raises(UnavailableError, match="needs macOS"):
+        uplink.open(undo)
+    with pytest.raises(UplinkError, match="hears every guest"):
+        uplink.open_guest_mac("52:54:00:aa:bb:01", undo)
+
+
+def test_linux_has_no_forwards(capable: None) -> None:
+    config = UplinkConfig(forwards=(Forward.parse("80:192.168.105.2:80"),))
+    with pytest.raises(ConfigurationError, match=r"--forward is for the vmnet uplink.*nftables"):
+        choose(Backend.AUTO, config, "1a2b3c4d")
 
 
 def test_auto_without_privilege_says_what_to_do(incapable: None) -> None:

@@ -160,3 +160,10 @@ def test_a_refusal_tells_a_taken_port_from_the_rest() -> None:
     assert isinstance(other, UplinkError)
     assert other.message == "dnsmasq did not start: bad option at line 3"
     assert "said nothing" in dnsmasq._refusal("", gateway).message
+
+
+def test_an_mtu_is_told_to_every_guest() -> None:
+    told = lines(replace(SHARED, mtu=9000))
+    assert "dhcp-option-force=option:mtu,9000" in told
+    assert "ra-param=vmnet-1a2b3c4d,mtu:9000,60,1800" in told
+    assert set(lines(SHARED)) - set(told) == {"ra-param=vmnet-1a2b3c4d,60,1800"}

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 
 from vde_vmnet.addresses import Ipv4Plan
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import PrivilegeError, UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
-from vde_vmnet.uplinks.base import EndpointKind, OpenedEndpoint, OpenedUplink
+from vde_vmnet.uplinks.base import EndpointKind, OpenedEndpoint, OpenedUplink, nothing
 from vde_vmnet.uplinks.linux import bridged, children, dnsmasq, link, macvtap, nft, programs, subnets, sysctl
 
 __all__ = ["LinuxUplink"]
@@ -44,9 +45,9 @@ class LinuxUplink:
         return programs.missing_reason(self._programs())
 
     def prepare(self, undo: UndoRecord) -> None:
-        """Nothing: all is in ``open``, which is called in the keeper."""
+        """Nothing: all is in ``open``, where the record is."""
 
-    def open(self, undo: UndoRecord) -> OpenedUplink:
+    def open(self, undo: UndoRecord, prepare: Callable[[], None] = nothing) -> OpenedUplink:  # noqa: ARG002
         """Make the network on this host. Blocks for some tens of milliseconds.
 
         Raises ConflictError (the subnet or a port is taken), ConfigurationError (the interface does not
@@ -104,7 +105,9 @@ class LinuxUplink:
                 sysctl.enable_ipv4_forwarding(undo)
                 if prefix is not None:
                     sysctl.enable_ipv6_forwarding(undo)
-            service = dnsmasq.Service(device, plan, prefix, config.dhcp, shared, config.reservations)
+            service = dnsmasq.Service(
+                device, plan, prefix, config.dhcp, shared, config.reservations, config.mtu
+            )
             log_fd = dnsmasq.start(service, undo, undo.file("leases"))
             on_failure.pop_all()
         nft.warn_of_foreign_filters(device)
@@ -117,14 +120,29 @@ class LinuxUplink:
         if prefix is not None:
             facts.append(("ipv6", str(prefix)))
         endpoint = OpenedEndpoint(EndpointKind.TAP, fd, f"tap {device}")
-        return OpenedUplink(endpoint, tuple(facts), service_log_fd=log_fd)
+        return OpenedUplink(endpoint, tuple(facts), self._report(plan), log_fd)
+
+    def _report(self, plan: Ipv4Plan) -> dict[str, str | int]:
+        """In vmnet's words, as far as they have a meaning here, and ours."""
+        found: dict[str, str | int] = {
+            "vmnet_start_address": str(plan.gateway),
+            "vmnet_end_address": str(plan.dhcp_end),
+            "vmnet_subnet_mask": str(plan.network.netmask),
+            "vmnet_mtu": self._config.mtu or 1500,
+            "mode": self._config.mode.value,
+            "device": self._device,
+        }
+        if self._config.nat66_prefix is not None:
+            found["vmnet_nat66_prefix"] = str(self._config.nat66_prefix.network_address)
+        return found
 
     def _addressing(self, plan: Ipv4Plan) -> list[str]:
         """The `ip` commands that give the TAP its addresses and bring it up."""
         device, prefix = self._device, self._config.nat66_prefix
         mac = link.stable_mac(self._network_id, self._config.interface_id)
+        mtu = f" mtu {self._config.mtu}" if self._config.mtu is not None else ""
         commands = [
-            f"link set dev {device} address {mac}",
+            f"link set dev {device} address {mac}{mtu}",
             f"address add {plan.gateway}/{plan.network.prefixlen} broadcast + dev {device}",
             f"link set dev {device} up",
         ]
@@ -171,4 +189,5 @@ class LinuxUplink:
     def _bridged(self, fd: int, name: str, how: str) -> OpenedUplink:
         facts = (("mode", "bridged"), ("device", self._device), ("joined as", how))
         endpoint = OpenedEndpoint(EndpointKind.TAP, fd, name)
-        return OpenedUplink(endpoint, facts, per_guest_mac=self._macvtaps is not None)
+        report = {"mode": "bridged", "device": self._device}
+        return OpenedUplink(endpoint, facts, report, per_guest_mac=self._macvtaps is not None)

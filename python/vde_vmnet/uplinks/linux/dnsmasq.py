@@ -69,6 +69,8 @@ class Service:
     #: Whether guests are routed beyond the host, and their questions answered by the host's own servers.
     outside: bool
     reservations: Sequence[Reservation]
+    #: None leaves it to the guests, which take 1500.
+    mtu: int | None = None
 
 
 def gateway6(prefix: IPv6Network) -> IPv6Address:
@@ -124,13 +126,14 @@ def render(service: Service, lease_file: Path) -> str:
     if service.dhcp:
         lines += _dhcp(service, lease_file)
     if v6 is not None:
+        advertised = f",mtu:{service.mtu}" if service.mtu is not None else ""
         # ra-stateless: addresses by SLAAC, the DNS server by RDNSS and DHCPv6; ra-only: no DHCPv6. A router
         # lifetime of 0 says "not a default router" (RFC 4861 section 4.2).
         lines += [
             f"dhcp-range={v6.network_address},{'ra-stateless' if service.dhcp else 'ra-only'},64,{_LEASE}",
             "enable-ra",
             "quiet-ra",
-            f"ra-param={service.device},{'60,1800' if service.outside else '60,0'}",
+            f"ra-param={service.device}{advertised},{'60,1800' if service.outside else '60,0'}",
             f"dhcp-option=option6:dns-server,[{gateway6(v6)}]",
         ]
         if not service.dhcp:
@@ -157,6 +160,9 @@ def _dhcp(service: Service, lease_file: Path) -> list[str]:
         f"dhcp-option=option:domain-search,{DOMAIN}",
         f"dhcp-option=option:router,{plan.gateway}" if service.outside else "dhcp-option=option:router",
     ]
+    if service.mtu is not None:
+        # Also to guests that do not ask for it: one that sends longer packets is cut off.
+        lines.append(f"dhcp-option-force=option:mtu,{service.mtu}")
     lines += [
         f"dhcp-host={','.join(filter(None, (str(one.mac), str(one.address), one.name)))}"
         for one in service.reservations

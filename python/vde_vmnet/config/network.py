@@ -1,0 +1,110 @@
+"""What the network is like beyond the original's options: MTU, isolation, forwards, patience."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from vde_vmnet.addresses import Forward
+from vde_vmnet.config.model import Mode, UplinkConfig
+from vde_vmnet.errors import ConfigurationError
+
+__all__ = ["add_options", "forwards", "isolation", "mtu", "start_timeout"]
+
+#: RFC 791 wants every IPv4 host to take 576 bytes, RFC 8200 section 5 every IPv6 link to carry 1280.
+_SMALLEST_MTU, _SMALLEST_IPV6_MTU = 576, 1280
+#: What vmnet takes at most, as its users found out; no system documents it.
+_LARGEST_MTU = 16384
+#: Longer than any machine takes to boot.
+_LONGEST_START = 3600.0
+
+
+def add_options(add: Callable[..., object]) -> None:
+    """``add`` is ``ArgumentParser.add_argument``."""
+    add(
+        "--vmnet-mtu",
+        metavar="BYTES",
+        help="largest packet for --vmnet-mode=(host|shared), 576 to 16384 (default: 1500)",
+    )
+    add(
+        "--vmnet-enable-isolation",
+        action="store_true",
+        help="for --vmnet-mode=(host|shared): do not let the other vmnet interfaces of this host in;"
+        " on Linux networks are apart anyway",
+    )
+    add(
+        "--forward",
+        metavar="[tcp|udp:][HOSTADDR:]PORT:IP:PORT",
+        action="append",
+        default=[],
+        help="forward a port of the host to a guest; --vmnet-mode=shared of macOS only; can be repeated",
+    )
+    add(
+        "--start-timeout",
+        metavar="SECONDS",
+        help="how long macOS may take to start the network, failed attempts included (default: 30)",
+    )
+
+
+def mtu(arguments: argparse.Namespace, mode: Mode, *, ipv6: bool) -> int | None:
+    """``--vmnet-mtu``. Raises ConfigurationError."""
+    text: str | None = arguments.vmnet_mtu
+    if text is None:
+        return None
+    if mode is Mode.BRIDGED:
+        raise ConfigurationError(
+            'vmnet mode "bridged" conflicts with --vmnet-mtu',
+            next_step="The MTU is that of the interface that is joined",
+        )
+    smallest = _SMALLEST_IPV6_MTU if ipv6 else _SMALLEST_MTU
+    if not (text.isascii() and text.isdecimal() and smallest <= int(text) <= _LARGEST_MTU):
+        raise ConfigurationError(
+            f'--vmnet-mtu "{text}" is not a number of bytes from {smallest} to {_LARGEST_MTU}'
+            f"{' (IPv6 needs 1280)' if ipv6 else ''}"
+        )
+    return int(text)
+
+
+def isolation(arguments: argparse.Namespace, mode: Mode) -> bool:
+    """``--vmnet-enable-isolation``. Raises ConfigurationError."""
+    if arguments.vmnet_enable_isolation and mode is Mode.BRIDGED:
+        raise ConfigurationError(
+            'vmnet mode "bridged" conflicts with --vmnet-enable-isolation',
+            next_step="On a bridged network others are meant to reach the guests",
+        )
+    return bool(arguments.vmnet_enable_isolation)
+
+
+def forwards(arguments: argparse.Namespace, mode: Mode) -> tuple[Forward, ...]:
+    """``--forward``. Raises ConfigurationError."""
+    found: list[Forward] = []
+    for text in arguments.forward:
+        try:
+            one = Forward.parse(text)
+        except ValueError as error:
+            raise ConfigurationError(f"--forward: {error}") from None
+        if any((one.protocol, one.host_port) == (other.protocol, other.host_port) for other in found):
+            raise ConfigurationError(f"--forward {text} repeats port {one.host_port} of {one.protocol}")
+        found.append(one)
+    if found and mode is not Mode.SHARED:
+        raise ConfigurationError(
+            f"--forward requires --vmnet-mode=shared, and this is {mode.value}",
+            next_step="In the other modes nothing is translated that could be forwarded",
+        )
+    return tuple(found)
+
+
+def start_timeout(arguments: argparse.Namespace) -> float:
+    """``--start-timeout``. Raises ConfigurationError."""
+    text: str | None = arguments.start_timeout
+    if text is None:
+        return UplinkConfig.start_timeout
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= _LONGEST_START:
+        raise ConfigurationError(
+            f'--start-timeout "{text}" is not a number of seconds from 0 to {_LONGEST_START:.0f}'
+        )
+    return seconds

@@ -1,0 +1,55 @@
+"""What doctor makes of a Mac's answers; and of a host that is none."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+import pytest
+
+from vde_vmnet.errors import ConflictError
+from vde_vmnet.uplinks.vmnet.checkup import bootpd_check, routed
+
+ON = "Firewall is enabled. (State = 1)\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "about", "said", "blamed"),
+    [
+        ("", "", "cannot be asked", False),
+        ("Firewall is disabled. (State = 0)\n", "", "off", False),
+        (ON, "Incoming connection to the application is permitted \n", "lets the DHCP server", False),
+        (ON, "The application is not part of the firewall\n", "lets the DHCP server", False),
+        (ON, "Incoming connections to the application are blocked \n", "guests get no IPv4 address", True),
+        ("Firewall is blocking all (State = 2)\n", "Incoming ... blocked", "guests get no", True),
+    ],
+)
+def test_the_application_firewall(state: str, about: str, said: str, blamed: bool) -> None:
+    check = bootpd_check(lambda option, *_: state if option == "--getglobalstate" else about)
+    assert said in check.said
+    assert (check.blame is ConflictError) == blamed
+    if blamed:
+        for action in ("--remove", "--add", "--unblock"):
+            assert f"socketfilterfw {action} /usr/libexec/bootpd" in check.next_step
+
+
+def test_routes_as_netstat_abbreviates_them() -> None:
+    lines = """Routing tables
+
+Internet:
+Destination        Gateway            Flags               Netif Expire
+default            192.168.1.1        UGScg                 en0
+127                127.0.0.1          UCS                   lo0
+169.254            link#12            UCS                   en0      !
+192.168.1          link#12            UCS                   en0      !
+192.168.1.1/32     link#12            UCS                   en0      !
+192.168.64         link#20            UC              bridge100      !
+10.8/14            10.8.0.1           UGSc                utun3
+224.0.0/4          link#12            UmCS                  en0      !
+garbage/99         x y z
+""".splitlines()
+    assert list(routed(lines)) == [
+        (IPv4Network("169.254.0.0/16"), "en0"),
+        (IPv4Network("192.168.1.0/24"), "en0"),
+        (IPv4Network("192.168.64.0/24"), "bridge100"),
+        (IPv4Network("10.8.0.0/14"), "utun3"),
+    ]
