@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::egress::Shaper;
 use crate::event::EndpointId;
 use crate::frame::MacAddress;
 use crate::pool::{BATCH, Batch, BufferPool, EgressQueue, FrameRef};
@@ -70,6 +71,8 @@ pub(crate) struct Endpoint {
     pub(crate) queue: EgressQueue,
     /// Frames of the batch at hand that go here, by number.
     pub(crate) outgoing: Vec<u8>,
+    /// Whether there is a super-frame among them that its peer does not take.
+    pub(crate) cuts: bool,
     /// What the poller watches it for.
     pub(crate) watched: Interest,
     /// The loop will come back at a set time, see [`Port::again_after`].
@@ -102,6 +105,7 @@ impl Endpoint {
             counters: Counters::default(),
             queue: EgressQueue::default(),
             outgoing: Vec::new(),
+            cuts: false,
             watched: Interest::READ,
             alarm: false,
             paused: None,
@@ -206,21 +210,40 @@ impl Endpoint {
 
     /// Write the frames of `batch` that are for this endpoint; queue what the kernel did not take, and drop
     /// what the queue did not.
-    pub(crate) fn deliver(&mut self, batch: &Batch, pool: &mut BufferPool) -> Result<(), Down> {
+    pub(crate) fn deliver(
+        &mut self,
+        batch: &Batch,
+        shaper: &mut Shaper,
+        pool: &mut BufferPool,
+    ) -> Result<(), Down> {
+        let mut frames = [FrameRef::EMPTY; BATCH];
+        for (place, index) in frames.iter_mut().zip(&self.outgoing) {
+            *place = batch.frame(usize::from(*index));
+        }
+        let frames = &frames[..self.outgoing.len()];
+        self.outgoing.clear();
+        let offloads = self.port.offloads();
+        let joins = frames.len() > 1 && (offloads.tso4 || offloads.tso6);
+        if !std::mem::take(&mut self.cuts) && !joins {
+            return self.put(frames, pool);
+        }
+        let uncut = shaper.shape(frames, offloads, |pieces| self.put(pieces, pool))?;
+        // None, since who sent them was asked before; but what is lost is counted in any case.
+        (0..uncut).for_each(|_| self.counters.dropped(DropReason::Refused));
+        Ok(())
+    }
+
+    /// Write `frames`, behind those that are queued.
+    fn put(&mut self, frames: &[FrameRef<'_>], pool: &mut BufferPool) -> Result<(), Down> {
         let mut taken = 0;
         if self.queue.is_empty() {
-            let mut frames = [FrameRef::EMPTY; BATCH];
-            for (place, index) in frames.iter_mut().zip(&self.outgoing) {
-                *place = batch.frame(usize::from(*index));
-            }
-            taken = self.port.send(&frames[..self.outgoing.len()], &mut self.counters)?;
+            taken = self.port.send(frames, &mut self.counters)?;
         }
-        for index in &self.outgoing[taken..] {
-            if !self.queue.push(batch.frame(usize::from(*index)), pool) {
+        for frame in &frames[taken..] {
+            if !self.queue.push(*frame, pool) {
                 self.counters.dropped(DropReason::QueueFull);
             }
         }
-        self.outgoing.clear();
         Ok(())
     }
 

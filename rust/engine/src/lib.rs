@@ -11,6 +11,7 @@
 //! | [`pool`] | the arena for a batch, the bounded queue of a peer |
 //! | `sys` | the poller and what wakes it |
 //! | [`port`] | what frames come from and go to: one file a kind, behind one contract |
+//! | `egress` | what a destination gets of a batch: as it is, cut, or joined |
 //! | `endpoint`, `endpoints` | one port in the loop: its counters, its queue, whether it is being waited for |
 //! | `alarms` | when to come back to a port that nobody tells when it can go on |
 //! | [`event`] | what the control plane is told |
@@ -21,6 +22,7 @@
 //! dropped raises exactly one counter; no panic leaves the thread.
 
 mod alarms;
+mod egress;
 mod endpoint;
 mod endpoints;
 pub mod engine;

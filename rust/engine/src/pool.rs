@@ -56,6 +56,12 @@ impl<'a> FrameRef<'a> {
         self.0
     }
 
+    /// The header.
+    #[must_use]
+    pub fn header(self) -> VnetHeader {
+        self.0.first_chunk().map_or_else(VnetHeader::default, VnetHeader::parse)
+    }
+
     /// The frame.
     #[must_use]
     pub fn ethernet(self) -> &'a [u8] {
@@ -163,8 +169,7 @@ impl Batch {
     /// The header of frame `index`.
     #[must_use]
     pub fn header(&self, index: usize) -> VnetHeader {
-        let slot = &self.memory[index * STRIDE..];
-        slot.first_chunk().map_or_else(VnetHeader::default, VnetHeader::parse)
+        FrameRef(&self.memory[index * STRIDE..]).header()
     }
 
     /// Replace the header of frame `index`.

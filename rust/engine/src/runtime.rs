@@ -18,19 +18,21 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use crate::alarms::Alarms;
+use crate::egress::Shaper;
 use crate::endpoint::{Endpoint, EndpointStats, Paused};
 use crate::endpoints::Endpoints;
 use crate::error::EngineError;
 use crate::event::{EndpointId, Event, EventQueue};
 use crate::frame;
 use crate::mac_table::{MacTable, Millis, Station};
-use crate::offload::{self, ChecksumOutsideFrame};
+use crate::offload::checksum::{self, ChecksumOutsideFrame};
+use crate::offload::segment::Segments;
 use crate::pool::{Batch, BufferPool, Received};
 use crate::port::{Down, Port};
 use crate::stats::DropReason;
 use crate::switch::{Decision, Member, Slot, Switch};
 use crate::sys::{Interest, Poller, Report, WakerEnd};
-use crate::vnet_header::Need;
+use crate::vnet_header::{Need, VnetHeader};
 
 /// How long a sender may be kept waiting at once for a destination to catch up. Chosen: long enough for a peer
 /// that was off the processor, too short for a guest to notice.
@@ -85,6 +87,7 @@ pub(crate) struct Loop {
     alarms: Alarms,
     batch: Batch,
     pool: BufferPool,
+    shaper: Shaper,
     started: Instant,
     now: Instant,
     /// The last poll had to wait.
@@ -121,6 +124,7 @@ impl Loop {
             alarms: Alarms::default(),
             batch: Batch::new(),
             pool: BufferPool::default(),
+            shaper: Shaper::default(),
             started: now,
             now,
             rested: true,
@@ -281,40 +285,45 @@ impl Loop {
         copies
     }
 
-    /// Give frame `index` to the destinations at hand, finished where it must be. Says how many got it.
+    /// Give frame `index` to the destinations at hand, finished where it must be. Says how many frames they get.
     fn address(&mut self, slot: Slot, index: usize) -> usize {
-        let mut need = self.batch.header(index).need();
-        if need == Need::Checksum && !self.all_take_unfinished_checksums() {
-            match offload::finish_checksum(self.batch.header(index), self.batch.ethernet_mut(index)) {
-                Ok(header) => self.batch.set_header(index, header),
-                Err(ChecksumOutsideFrame) => {
-                    if let Some(source) = self.endpoints.get_mut(slot) {
-                        source.counters.dropped(DropReason::BadChecksumOffset);
-                    }
-                    return 0;
-                }
+        let header = self.batch.header(index);
+        let need = header.need();
+        // How many frames it is for a destination that cannot take it as it is.
+        let mut frames = 1;
+        if need != Need::Nothing && !self.all_take(&header) {
+            let refused = if need == Need::Checksum {
+                let result = checksum::finish_checksum(header, self.batch.ethernet_mut(index));
+                result
+                    .map(|header| self.batch.set_header(index, header))
+                    .err()
+                    .map(|ChecksumOutsideFrame| DropReason::BadChecksumOffset)
+            } else {
+                let result = Segments::of(&header, self.batch.frame(index).ethernet());
+                result.map(|segments| frames = segments.count()).err().map(|_| DropReason::BadSuperFrame)
+            };
+            if let (Some(reason), Some(source)) = (refused, self.endpoints.get_mut(slot)) {
+                source.counters.dropped(reason);
+                return 0;
             }
-            need = Need::Nothing;
         }
         let mut copies = 0;
         for destination in &self.destinations {
             let Some(target) = self.endpoints.get_mut(*destination) else { continue };
-            if need == Need::Segmentation && !target.port.takes_super_frames() {
-                target.counters.dropped(DropReason::NeedsSegmentation);
-                continue;
-            }
+            let cut = need == Need::Segmentation && !target.port.offloads().take(&header);
+            target.cuts |= cut;
             if target.outgoing.is_empty() {
                 self.touched.push(*destination);
             }
             target.outgoing.push(index as u8);
-            copies += 1;
+            copies += if cut { frames } else { 1 };
         }
         copies
     }
 
-    fn all_take_unfinished_checksums(&self) -> bool {
+    fn all_take(&self, header: &VnetHeader) -> bool {
         let mut targets = self.destinations.iter().filter_map(|slot| self.endpoints.get(*slot));
-        targets.all(|target| target.port.takes_unfinished_checksums())
+        targets.all(|target| target.port.offloads().take(header))
     }
 
     /// Write each destination's share of the batch that `source` sent.
@@ -322,7 +331,7 @@ impl Loop {
         let may_wait = large && self.touched.len() == 1;
         while let Some(destination) = self.touched.pop() {
             let Some(target) = self.endpoints.get_mut(destination) else { continue };
-            if let Err(down) = target.deliver(&self.batch, &mut self.pool) {
+            if let Err(down) = target.deliver(&self.batch, &mut self.shaper, &mut self.pool) {
                 self.lost.push((destination, down));
                 continue;
             }

@@ -21,8 +21,8 @@ pub enum DropReason {
     NoDestination,
     /// Received with an unfinished checksum that lies outside the frame.
     BadChecksumOffset,
-    /// A super-frame for a peer that takes none.
-    NeedsSegmentation,
+    /// Received as a super-frame that cannot be cut, for peers of whom one takes none.
+    BadSuperFrame,
     /// The peer did not read and its queue is full.
     QueueFull,
     /// The peer's end is closed.
@@ -47,7 +47,7 @@ impl DropReason {
         Self::GroupAddress,
         Self::NoDestination,
         Self::BadChecksumOffset,
-        Self::NeedsSegmentation,
+        Self::BadSuperFrame,
         Self::QueueFull,
         Self::PeerGone,
         Self::InterfaceDown,
@@ -67,7 +67,7 @@ impl DropReason {
             Self::GroupAddress => "group_address",
             Self::NoDestination => "no_destination",
             Self::BadChecksumOffset => "bad_checksum_offset",
-            Self::NeedsSegmentation => "needs_segmentation",
+            Self::BadSuperFrame => "bad_super_frame",
             Self::QueueFull => "queue_full",
             Self::PeerGone => "peer_gone",
             Self::InterfaceDown => "interface_down",

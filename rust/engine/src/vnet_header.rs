@@ -15,6 +15,18 @@ pub const FLAG_DATA_VALID: u8 = 2;
 /// `VIRTIO_NET_HDR_GSO_NONE`: not a super-frame.
 pub const GSO_NONE: u8 = 0;
 
+/// `VIRTIO_NET_HDR_GSO_TCPV4`: TCP over IPv4, to be cut.
+pub const GSO_TCPV4: u8 = 1;
+
+/// `VIRTIO_NET_HDR_GSO_TCPV6`: TCP over IPv6, to be cut.
+pub const GSO_TCPV6: u8 = 4;
+
+/// `VIRTIO_NET_HDR_GSO_UDP_L4`: UDP over either, to be cut into datagrams.
+pub const GSO_UDP_L4: u8 = 5;
+
+/// `VIRTIO_NET_HDR_GSO_ECN`, beside a TCP type: the first segment has CWR set, and only the first.
+pub const GSO_ECN: u8 = 0x80;
+
 /// The fields of the header in host byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VnetHeader {
@@ -43,6 +55,42 @@ pub enum Need {
     Checksum,
     /// A super-frame: it must be cut, or go to a peer that can.
     Segmentation,
+}
+
+/// What a peer takes besides finished frames. Those who take super-frames take unfinished checksums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// Unfinished checksums.
+    pub checksum: bool,
+    /// TCP super-frames over IPv4, those with CWR set too.
+    pub tso4: bool,
+    /// The same over IPv6.
+    pub tso6: bool,
+    /// UDP super-frames over either.
+    pub uso: bool,
+}
+
+impl Offloads {
+    /// Finished frames only.
+    pub const NONE: Self = Self { checksum: false, tso4: false, tso6: false, uso: false };
+
+    /// Everything there is.
+    pub const ALL: Self = Self { checksum: true, tso4: true, tso6: true, uso: true };
+
+    /// Whether a frame with this header may be given as it is.
+    #[must_use]
+    pub fn take(self, header: &VnetHeader) -> bool {
+        match header.need() {
+            Need::Nothing => true,
+            Need::Checksum => self.checksum,
+            Need::Segmentation => match header.gso_type & !GSO_ECN {
+                GSO_TCPV4 => self.tso4,
+                GSO_TCPV6 => self.tso6,
+                GSO_UDP_L4 => self.uso,
+                _ => false,
+            },
+        }
+    }
 }
 
 impl VnetHeader {
@@ -105,6 +153,26 @@ mod tests {
     fn a_verified_checksum_asks_for_nothing() {
         let header = VnetHeader { flags: FLAG_DATA_VALID, ..VnetHeader::default() };
         assert_eq!(header.need(), Need::Nothing);
+    }
+
+    #[test]
+    fn what_a_peer_takes_is_said_by_kind() {
+        let header = |flags, gso_type| VnetHeader { flags, gso_type, ..VnetHeader::default() };
+        let only_tso4 = Offloads { checksum: true, tso4: true, ..Offloads::NONE };
+        for (header, none, tso4, all) in [
+            (header(0, GSO_NONE), true, true, true),
+            (header(FLAG_DATA_VALID, GSO_NONE), true, true, true),
+            (header(FLAG_NEEDS_CSUM, GSO_NONE), false, true, true),
+            (header(FLAG_NEEDS_CSUM, GSO_TCPV4), false, true, true),
+            (header(FLAG_NEEDS_CSUM, GSO_TCPV4 | GSO_ECN), false, true, true),
+            (header(FLAG_NEEDS_CSUM, GSO_TCPV6), false, false, true),
+            (header(FLAG_NEEDS_CSUM, GSO_UDP_L4), false, false, true),
+            (header(FLAG_NEEDS_CSUM, 3), false, false, false),
+            (header(FLAG_NEEDS_CSUM, GSO_ECN), false, false, false),
+        ] {
+            let takes = [Offloads::NONE, only_tso4, Offloads::ALL].map(|offloads| offloads.take(&header));
+            assert_eq!(takes, [none, tso4, all], "{header:?}");
+        }
     }
 
     proptest! {

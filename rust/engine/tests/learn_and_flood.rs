@@ -7,7 +7,7 @@ use support::*;
 use vde_engine::frame::MAX_LEN;
 use vde_engine::port::channel::channel;
 use vde_engine::stats::DropReason;
-use vde_engine::vnet_header::{FLAG_NEEDS_CSUM, VnetHeader};
+use vde_engine::vnet_header::{FLAG_NEEDS_CSUM, Offloads, VnetHeader};
 use vde_engine::{Engine, EngineConfig, Event};
 
 #[test]
@@ -140,7 +140,7 @@ fn an_unfinished_checksum_is_finished_for_those_who_need_it() {
     let engine = engine();
     let (_, sender) = plug(&engine, 1, 100);
     let (able, able_peer) = channel(100).unwrap();
-    attach(&engine, 2, able.with_offloads());
+    attach(&engine, 2, able.with_offloads(Offloads::ALL));
     let header = VnetHeader { flags: FLAG_NEEDS_CSUM, csum_start: 14, csum_offset: 2, ..VnetHeader::default() };
     let unfinished = frame_of(BROADCAST, mac(1), 60, 5);
 
@@ -164,20 +164,6 @@ fn an_unfinished_checksum_outside_the_frame_goes_nowhere() {
     sender.send_with_header(header, &[frame(BROADCAST, mac(1))]);
     expect_drops(&engine, id, DropReason::BadChecksumOffset, 1);
     assert!(receiver.take().is_empty());
-}
-
-#[test]
-fn a_super_frame_reaches_only_those_who_can_take_it() {
-    let engine = engine();
-    let ((_, sender), (plain, plain_peer)) = (plug(&engine, 1, 100), plug(&engine, 2, 100));
-    let (able, able_peer) = channel(100).unwrap();
-    attach(&engine, 3, able.with_offloads());
-    let header = VnetHeader { flags: FLAG_NEEDS_CSUM, gso_type: 1, gso_size: 1448, ..VnetHeader::default() };
-    let super_frame = frame_of(BROADCAST, mac(1), 20_000, 5);
-    sender.send_with_header(header, std::slice::from_ref(&super_frame));
-    assert_eq!(expect_with_headers(&able_peer, 1), [(header, super_frame)]);
-    expect_drops(&engine, plain, DropReason::NeedsSegmentation, 1);
-    assert!(plain_peer.take().is_empty());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! virtio-net header and the checksum it asks for.
 
-use vde_engine::offload::finish_checksum;
+use vde_engine::offload::checksum::finish_checksum;
 use vde_engine::vnet_header::{LEN, Need, VnetHeader};
 
 use crate::Target;

@@ -2,6 +2,7 @@
 
 mod checksum;
 mod frame;
+mod offload;
 mod stream;
 mod switch;
 
@@ -18,7 +19,8 @@ pub struct Target {
 }
 
 /// Everything there is.
-pub const TARGETS: [Target; 4] = [frame::TARGET, checksum::TARGET, switch::TARGET, stream::TARGET];
+pub const TARGETS: [Target; 5] =
+    [frame::TARGET, checksum::TARGET, offload::TARGET, switch::TARGET, stream::TARGET];
 
 #[cfg(test)]
 mod tests {

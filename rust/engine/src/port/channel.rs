@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::{Down, Port};
 use crate::pool::{Batch, FrameRef, Received};
 use crate::stats::Counters;
-use crate::vnet_header::{self, VnetHeader};
+use crate::vnet_header::{self, Offloads, VnetHeader};
 
 #[derive(Default)]
 struct Shared {
@@ -28,7 +28,7 @@ struct Shared {
 pub struct Channel {
     shared: Arc<Mutex<Shared>>,
     watched: UnixStream,
-    unfinished: bool,
+    offloads: Offloads,
     /// Does not say when there is room, but wants to be asked after this.
     unsaid: Option<Duration>,
     full: bool,
@@ -49,8 +49,9 @@ pub fn channel(room: usize) -> io::Result<(Channel, Peer)> {
     watched.set_nonblocking(true)?;
     signal.set_nonblocking(true)?;
     let shared = Arc::new(Mutex::new(Shared { room, ..Shared::default() }));
+    let offloads = Offloads::NONE;
     Ok((
-        Channel { shared: Arc::clone(&shared), watched, unfinished: false, unsaid: None, full: false },
+        Channel { shared: Arc::clone(&shared), watched, offloads, unsaid: None, full: false },
         Peer { shared, signal },
     ))
 }
@@ -60,10 +61,10 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Channel {
-    /// Let the peer take frames with unfinished checksums, and super-frames.
+    /// Let the peer take frames with these offloads.
     #[must_use]
-    pub fn with_offloads(mut self) -> Self {
-        self.unfinished = true;
+    pub fn with_offloads(mut self, offloads: Offloads) -> Self {
+        self.offloads = offloads;
         self
     }
 
@@ -181,11 +182,7 @@ impl Port for Channel {
         true
     }
 
-    fn takes_unfinished_checksums(&self) -> bool {
-        self.unfinished
-    }
-
-    fn takes_super_frames(&self) -> bool {
-        self.unfinished
+    fn offloads(&self) -> Offloads {
+        self.offloads
     }
 }

@@ -14,8 +14,8 @@
 //! - [`Port::send`] gets frames in the order in which they are to go out, never empty ones, and after it took
 //!   fewer than it was given only when the descriptor became writable again (or after [`Port::again_after`]), and
 //!   then the same ones first;
-//! - frames given to a port that lacks [`Port::takes_unfinished_checksums`] or [`Port::takes_super_frames`] need
-//!   neither.
+//! - frames ask for nothing that is not among the port's [`Port::offloads`]; one that takes TCP super-frames gets
+//!   them made of what came in one batch.
 //!
 //! What a port promises the loop:
 //! - bytes from the peer are hostile: lengths are checked, nothing panics;
@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use crate::pool::{Batch, FrameRef};
 use crate::stats::Counters;
+use crate::vnet_header::Offloads;
 
 mod backoff;
 pub mod channel;
@@ -110,14 +111,9 @@ pub trait Port: Send {
         false
     }
 
-    /// Whether `send` may be given frames whose header says that the checksum is unfinished.
-    fn takes_unfinished_checksums(&self) -> bool {
-        false
-    }
-
-    /// Whether `send` may be given super-frames.
-    fn takes_super_frames(&self) -> bool {
-        false
+    /// What `send` may be given besides finished frames.
+    fn offloads(&self) -> Offloads {
+        Offloads::NONE
     }
 }
 
