@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from vde_vmnet import privileges, recovery, uplinks
 from vde_vmnet.config.model import DaemonConfig, network_id
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
-from vde_vmnet.keeper import ChildKeeper, Keeper, KeeperChannel, Stopped, stop_raises
+from vde_vmnet.keeper import ChildKeeper, Keeper, KeeperChannel, Stopped, stop_raises, stop_waits
 from vde_vmnet.listening import open_sockets
 from vde_vmnet.management import open_console
 from vde_vmnet.notify import announce_ready
@@ -91,8 +91,9 @@ def _open(
     """Stage 2 without the uplink. ``closing`` gets what must be taken down, in order."""
     pidfile = None
     if config.pidfile is not None:
-        pidfile = Pidfile.claim(config.pidfile)
-        closing.callback(pidfile.remove)
+        with stop_waits():
+            pidfile = Pidfile.claim(config.pidfile)
+            closing.callback(pidfile.remove)
     if privileged:
         recovery.sweep()
     segments = open_segments(config, identity, gid, closing, has_uplink=uplink.name != "none")

@@ -26,7 +26,7 @@ from types import FrameType
 from vde_vmnet.addresses import MacAddress
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 
-__all__ = ["STOP_SIGNALS", "ChildKeeper", "Keeper", "KeeperChannel", "Stopped", "stop_raises"]
+__all__ = ["STOP_SIGNALS", "ChildKeeper", "Keeper", "KeeperChannel", "Stopped", "stop_raises", "stop_waits"]
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,16 @@ def stop_raises() -> Iterator[None]:
             # Unless the block has made other arrangements, as the worker's end does.
             if signal.getsignal(number) is handler:
                 signal.signal(number, old)
+
+
+@contextmanager
+def stop_waits() -> Iterator[None]:
+    """Within the block stop signals wait: for what must not be cut between doing and noting how to undo."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Keeper:

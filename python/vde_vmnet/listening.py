@@ -11,6 +11,7 @@ from functools import partial
 from vde_vmnet import privileges
 from vde_vmnet.config.model import DaemonConfig
 from vde_vmnet.errors import ConfigurationError
+from vde_vmnet.keeper import stop_waits
 from vde_vmnet.ports.numbers import PortNumbers
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.segment import MakeListener, Segment
@@ -29,10 +30,11 @@ def open_sockets(
     numbers = PortNumbers()
     opened: list[Segment] = []
     for path in config.listeners.stream:
-        file = SocketFile.claim(
-            "--stream", path, socket.SOCK_STREAM, identity=identity, gid=gid, mode=config.switch.mode
-        )
-        closing.callback(file.remove)
+        with stop_waits():
+            file = SocketFile.claim(
+                "--stream", path, socket.SOCK_STREAM, identity=identity, gid=gid, mode=config.switch.mode
+            )
+            closing.callback(file.remove)
         opened.append(_Stream(file, numbers))
     if config.listeners.fd is not None:
         given = _given(config.listeners.fd)

@@ -10,6 +10,7 @@ from functools import partial
 import vde_vmnet
 from vde_vmnet import privileges
 from vde_vmnet.config.model import DaemonConfig
+from vde_vmnet.keeper import stop_waits
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.segment import MakeListener, Segment
 from vde_vmnet.socket_file import SocketFile
@@ -27,10 +28,16 @@ def open_console(config: DaemonConfig, identity: privileges.Identity, closing: E
     gid = identity.gid
     if config.console.group is not None:
         gid = privileges.socket_group(config.console.group, identity, option="--mgmtgroup")
-    file = SocketFile.claim(
-        "--mgmt", config.console.path, socket.SOCK_STREAM, identity=identity, gid=gid, mode=config.console.mode
-    )
-    closing.callback(file.remove)
+    with stop_waits():
+        file = SocketFile.claim(
+            "--mgmt",
+            config.console.path,
+            socket.SOCK_STREAM,
+            identity=identity,
+            gid=gid,
+            mode=config.console.mode,
+        )
+        closing.callback(file.remove)
     return [_Console(config, file)]
 
 

@@ -41,6 +41,8 @@ _Result = TypeVar("_Result")
 DEFAULT_SOCKET_GROUP = "staff"
 
 # <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
+_PR_GET_PDEATHSIG = 2
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
@@ -160,15 +162,35 @@ def with_least_privilege(
 def _acting_as(identity: Identity, gid: int) -> Iterator[None]:
     """Root only: the effective ids and groups that the worker will have, for the time of a block."""
     groups, egid = os.getgroups(), os.getegid()
-    os.setgroups([gid])
-    os.setegid(identity.gid)
-    os.seteuid(identity.uid)
+    with _signal_of_parent_s_death_kept():
+        os.setgroups([gid])
+        os.setegid(identity.gid)
+        os.seteuid(identity.uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(egid)
+            os.setgroups(groups)
+
+
+@contextmanager
+def _signal_of_parent_s_death_kept() -> Iterator[None]:
+    """Linux forgets at every change of ids that whoever started us wants us to end with them."""
+    if sys.platform != "linux":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    number = ctypes.c_int(0)
+    libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(number), 0, 0, 0)
+    parent = os.getppid()
     try:
         yield
     finally:
-        os.seteuid(0)
-        os.setegid(egid)
-        os.setgroups(groups)
+        if number.value:
+            libc.prctl(_PR_SET_PDEATHSIG, number.value, 0, 0, 0)
+            if os.getppid() != parent:  # it ended meanwhile
+                os.kill(os.getpid(), number.value)
 
 
 def _only_root_changes(directory: Path) -> bool:

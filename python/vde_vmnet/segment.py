@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from vde_vmnet import privileges, sockets
 from vde_vmnet.config.model import DaemonConfig, SwitchConfig, SwitchRole
 from vde_vmnet.errors import ConflictError, PrivilegeError
+from vde_vmnet.keeper import stop_waits
 from vde_vmnet.point_to_point import open_pair
 from vde_vmnet.ports.base import SEGMENT_PORTS
 from vde_vmnet.ports.numbers import VdePorts
@@ -80,8 +81,9 @@ def _open_segment(
         return _Plugged(client, place)
     if config.port is not None:
         _log.warning("[%d] of VDESWITCH has no effect: no switch is there, so we are the switch", config.port)
-    directory = sockets.SwitchDirectory.claim(config, uid=identity.uid, gid=gid)
-    closing.callback(directory.remove)
+    with stop_waits():
+        directory = sockets.SwitchDirectory.claim(config, uid=identity.uid, gid=gid)
+        closing.callback(directory.remove)
     return _Served(directory, ports)
 
 

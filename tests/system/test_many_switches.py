@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from tests.support.daemon import wait_until
 from tests.support.ptp_peer import PtpPeer
 from tests.support.stream_peer import StreamPeer
 from tests.support.vde_peer import VdePeer, frame
@@ -55,14 +56,11 @@ def test_everybody_hears_everybody(tmp_path: Path) -> None:
             single = peers.enter_context(PtpPeer(pair))
             single.path.chmod(0o777)
             guests = [peers.enter_context(VdePeer(directory)) for directory in (second, ours, ours)]
-            everybody_hears_everybody(
-                [
-                    single,
-                    *guests,
-                    peers.enter_context(StreamPeer(stream)),
-                    peers.enter_context(VdePeer(switch.directory)),
-                ]
-            )
+            streaming = peers.enter_context(StreamPeer(stream))
+            far = peers.enter_context(VdePeer(switch.directory))
+            # Two of them have no handshake that would say when they are there.
+            wait_until(lambda: daemon.log.read_text().count(" plugged in") == 5, "everybody is there")
+            everybody_hears_everybody([single, *guests, streaming, far])
             # Port numbers belong to the network, not to a directory.
             names = [Path(os.fsdecode(one.switch_path)).name for one in guests]
             assert [name.partition(".")[0] for name in names] == ["001", "002", "003"]

@@ -37,6 +37,12 @@ def _uninstall(argv: Sequence[str]) -> int:
     return install.uninstall_main(argv)
 
 
+def _run(argv: Sequence[str]) -> int:
+    from vde_vmnet.cli import run
+
+    return run.main(argv)
+
+
 def _sudoers(argv: Sequence[str]) -> int:
     from vde_vmnet.cli import sudoers
 
@@ -61,6 +67,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "doctor": _doctor,
     "install": _install,
     "leases": _leases,
+    "run": _run,
     "sudoers": _sudoers,
     "uninstall": _uninstall,
 }

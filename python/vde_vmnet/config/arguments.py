@@ -33,6 +33,7 @@ _EPILOG = """\
 With a command of its own as the first word:
   vde_vmnet demo                show a rootless guest on a network, in namespaces of its own
   vde_vmnet doctor              say what is in the way of a network on this host
+  vde_vmnet run -- COMMAND...   run a VM with its network, which ends with it
   vde_vmnet install, uninstall  as a service of launchd or systemd; --dry-run shows the plan
   vde_vmnet leases              print which guest has which address
   vde_vmnet sudoers [--lima]    print the rules with which users, or Lima, may run it with sudo

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -74,10 +74,13 @@ class DaemonProcess:
         log: Path,
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
-        program: Sequence[str] = ("-m", "vde_vmnet"),
+        program: Sequence[str] = ("-P", "-m", "vde_vmnet"),
+        prepare: Callable[[], object] | None = None,
     ) -> None:
         """Start it; returns at once. ``prefix`` goes before the command (to enter a namespace), ``log``
-        gets its messages, ``environment`` is added to ours, ``program`` is what Python is to run."""
+        gets its messages, ``environment`` is added to ours, ``program`` is what Python is to run (-P:
+        it may be root, and not every directory's modules are for root to run), ``prepare`` is called in the
+        child before anything else."""
         self.directory = directory
         self.pidfile = pidfile
         self.log = log
@@ -104,6 +107,7 @@ class DaemonProcess:
                 stderr=stream,
                 env={**os.environ, **absolute, **(environment or {})},
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on
+                preexec_fn=prepare,
             )
 
     def wait_ready(self, seconds: float = _READY_SECONDS) -> float:

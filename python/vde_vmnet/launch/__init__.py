@@ -1,0 +1,1 @@
+"""What ``vde_vmnet run`` does: a command with its network wired, on a private daemon or a running one."""

@@ -1,0 +1,59 @@
+"""``vde_vmnet run`` as a child, and what it leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["ISOLATED", "RUN", "children", "command_line", "leftovers", "run", "started"]
+
+RUN = [sys.executable, "-m", "vde_vmnet", "run"]
+ISOLATED = "--backend=none"
+
+
+def run(*argv: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RUN, *argv],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
+
+
+def leftovers() -> list[str]:
+    """What private networks have in the file system."""
+    folders = (Path("/run"), Path("/tmp"), Path("/var/tmp"), Path(os.environ.get("XDG_RUNTIME_DIR", "/run")))
+    return sorted(str(path) for folder in folders for path in folder.glob("*vde_vmnet-run-*"))
+
+
+@contextmanager
+def started(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A run whose command writes a line when it is there; its standard streams are pipes."""
+    with subprocess.Popen(
+        [*RUN, ISOLATED, "--", *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline(), process.communicate()[1].decode()
+            yield process
+        finally:
+            process.kill()
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
