@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ENGINE_SOURCES := $(shell find rust/engine rust/bindings -name '*.rs' -o -name Cargo.toml 2>/dev/null) \
 	Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help run demo install uninstall test unit lint type fmt e2e bench fuzz-smoke docs clean build packages-run packages-test all
+.PHONY: help run demo install install.bin uninstall test unit lint type fmt e2e bench fuzz-smoke docs clean build packages-run packages-test all
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,10 @@ INSTALL_PLACE = --prefix='$(PREFIX)' $(if $(DESTDIR),--destdir='$(DESTDIR)') $(f
 
 install: build ## as a service below PREFIX (/opt/vde); see docs/guides/install.md
 	$(VENV)/bin/vde_vmnet install $(INSTALL_PLACE) $(INSTALL_ARGS)
+
+# The commands without services, as the original's.
+install.bin: INSTALL_ARGS += --no-services
+install.bin: install
 
 uninstall: ## what `make install` installed; by the installed program itself
 	'$(DESTDIR)$(PREFIX)/lib/vde_vmnet/bin/python' -I -m vde_vmnet uninstall $(INSTALL_PLACE) $(INSTALL_ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,19 @@ def test_staged_with_make_for_another_system(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+def test_commands_without_services(place: Path, mounts: Mounts) -> None:
+    prefix = f"--prefix={place / 'vde'}"
+    mounts.run(PROGRAM, "install", prefix, "--no-services")
+    assert mounts.run("ls", UNITS).stdout == "" and (place / "vde/bin/socket_vmnet").exists()
+    mounts.run(PROGRAM, "install", prefix)
+    assert mounts.run("ls", UNITS).stdout == "vde_vmnet.service\n"
+    mounts.run(PROGRAM, "install", prefix, "--no-services")
+    assert mounts.run("ls", UNITS).stdout == "", "the services of before are gone"
+    mounts.run(PROGRAM, "uninstall", prefix)
+    assert not list(place.iterdir())
+
+
+@pytest.mark.root
 def test_a_dry_run_does_nothing(place: Path, mounts: Mounts) -> None:
     done = mounts.run(PROGRAM, "install", f"--prefix={place / 'vde'}", "--dry-run")
     assert "ExecStart=" in done.stdout and not list(place.iterdir())
@@ -214,6 +228,13 @@ def test_without_root_it_says_so_and_shows_the_plan(place: Path) -> None:
     assert done.returncode == 0 and "ExecStart=" in done.stdout, done.stderr
 
 
+def test_the_guide_names_every_option() -> None:
+    guide = (ROOT / "docs/guides/install.md").read_text()
+    shown = run(PROGRAM, "install", "--help").stdout
+    options = set(re.findall(r"--[a-z-]+", shown)) - {"--help", "--vde-group"}
+    assert options and {option for option in options if option not in guide} == set()
+
+
 def test_the_sudoers_rules_are_valid(tmp_path: Path) -> None:
     checker = shutil.which("visudo")
     assert checker is not None, "it comes with Debian's package sudo"
@@ -232,6 +253,7 @@ def test_the_sudoers_rules_are_valid(tmp_path: Path) -> None:
         (("install", "--prefix=/opt/a b"), 1, "characters"),
         (("install", "--bridged=../x"), 1, "--bridged"),
         (("install", "--gateway=here"), 1, "--gateway"),
+        (("install", "--no-services", "--bridged=eth9"), 1, "--no-services"),
         (("install", "--with-vde-switch", "--destdir=/nonexistent"), 1, "for macOS"),
         (("install", "--destdir=/proc/no", "--prefix=/opt/x"), 7, "/proc/no"),
         (("uninstall", "--prefix=/opt/not/there"), 1, "Nothing is installed"),

@@ -127,6 +127,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     )
     add("--python", metavar="PATH", type=Path, help="the Python to run on; only root may change it (found)")
     add("--no-start", action="store_true", help="install the services and start none")
+    add("--no-services", action="store_true", help="install the commands only, for Lima for instance")
     add("--replace", action="store_true", help="take the place of files that we did not install")
     return parser
 
@@ -141,7 +142,11 @@ def _places(options: argparse.Namespace) -> tuple[PurePosixPath, Path]:
 
 
 def _networks(options: argparse.Namespace, previous: Record | None) -> tuple[ServiceNetwork, ...]:
-    """The shared one, those that are installed, and those that are asked for."""
+    """The shared one, those that are installed, and those that are asked for; or none."""
+    if options.no_services:
+        if options.bridged or options.with_vde_switch or options.gateway or options.group:
+            raise ConfigurationError("--no-services leaves no network that the other options could describe")
+        return ()
     known = {network.interface: network for network in (previous.networks if previous else ())}
     for interface in (None, *options.bridged):
         known.setdefault(interface, ServiceNetwork(interface))
@@ -208,9 +213,9 @@ def _installed(plan: Plan, root: Path) -> str:
     lines += [f"Guests plug into {network.switch}" for network in plan.networks] if plan.start else []
     if plan.logs and root == Path("/"):
         lines += [f"Logs: {' '.join(plan.logs)}"]
-    elif plan.start:
+    elif plan.start and plan.services:
         lines += [f"Logs: journalctl -u {plan.services[0]}"]
-    if not plan.start and root == Path("/"):
+    if plan.services and not plan.start and root == Path("/"):
         manager = launchd if plan.manager == "launchd" else systemd
         why = "" if _can_start(plan.manager) else ", because systemd did not boot this machine"
         lines += [f"Not started{why}; the service files are in {manager.DIRECTORY}"]

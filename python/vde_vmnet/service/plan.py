@@ -183,7 +183,7 @@ def describe(plan: Plan) -> str:
 
 
 def _shown(plan: Plan) -> list[str]:
-    if not plan.start:
+    if not plan.start or not plan.services:
         return ["  nothing; no service is started"]
     stop = stop_commands(plan.manager, plan.services) if plan.manager == "launchd" else ()
     return [
