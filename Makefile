@@ -62,14 +62,16 @@ INSTALL_ARGS ?=
 INSTALL_PLACE = --prefix='$(PREFIX)' $(if $(DESTDIR),--destdir='$(DESTDIR)') $(foreach if,$(BRIDGED),--bridged='$(if)')
 
 install: build ## as a service below PREFIX (/opt/vde); see docs/guides/install.md
-	$(VENV)/bin/vde_vmnet install $(INSTALL_PLACE) $(INSTALL_ARGS)
+	$(VENV)/bin/vde_vmnet install $(INSTALL_PLACE) $(INSTALL_SERVICES) $(INSTALL_ARGS)
 
 # The commands without services, as the original's.
-install.bin: INSTALL_ARGS += --no-services
+install.bin: INSTALL_SERVICES = --no-services
 install.bin: install
 
 uninstall: ## what `make install` installed; by the installed program itself
-	'$(DESTDIR)$(PREFIX)/lib/vde_vmnet/bin/python' -I -m vde_vmnet uninstall $(INSTALL_PLACE) $(INSTALL_ARGS)
+	@python='$(DESTDIR)$(PREFIX)/lib/vde_vmnet/bin/python'; \
+	if [ ! -x "$$python" ]; then echo "Nothing is installed below $(DESTDIR)$(PREFIX)" >&2; exit 1; fi; \
+	"$$python" -I -m vde_vmnet uninstall $(INSTALL_PLACE) $(INSTALL_ARGS)
 
 # -- checks --------------------------------------------------------------------------------------------
 

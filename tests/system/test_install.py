@@ -98,7 +98,7 @@ def test_installed_it_runs_and_removed_it_leaves_nothing(place: Path, mounts: Mo
         _, log = daemon.communicate(timeout=20)
     assert daemon.returncode == 0, log
 
-    mounts.run(installed, "uninstall", f"--prefix={prefix}")
+    mounts.run(installed, "uninstall")
     assert mounts.run("ls", UNITS).stdout == ""
     assert [path.name for path in place.iterdir()] == ["vde_vmnet.py"]
 
@@ -118,7 +118,7 @@ def test_systemd_finds_no_fault_with_the_units(place: Path, mounts: Mounts) -> N
 def test_installing_again_keeps_what_was_asked_for_before(place: Path, mounts: Mounts) -> None:
     prefix = f"--prefix={place / 'vde'}"
     mounts.run(PROGRAM, "install", prefix, "--bridged=eth9", "--gateway=10.77.0.1")
-    mounts.run(PROGRAM, "install", prefix, "--bridged=eth8", "--group=kvm")
+    mounts.run(place / "vde/bin/vde_vmnet", "install", "--bridged=eth8", "--group=kvm")  # it means itself
     shown = mounts.run(PROGRAM, "install", prefix, "--dry-run").stdout
     assert "--vde-group=kvm --vmnet-gateway=10.77.0.1 /var/run/vde.ctl" in shown
     record = (place / "vde/lib/vde_vmnet.json").read_text()

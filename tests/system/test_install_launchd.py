@@ -15,6 +15,7 @@ import pytest
 
 from vde_vmnet.cli.install import install_main, uninstall_main
 from vde_vmnet.errors import ConflictError, ServiceError
+from vde_vmnet.keeper import Stopped
 from vde_vmnet.service.apply import install, read_record, uninstall
 from vde_vmnet.service.interpreter import choose
 from vde_vmnet.service.networks import ServiceNetwork
@@ -112,6 +113,20 @@ def test_installed_loaded_and_removed(root: Path, python: tuple[PurePosixPath, t
     assert record is not None and record.logs
     uninstall(record, root=root, run=launchctl, stop=True)
     assert not launchctl.loaded and picture(root) == before
+
+
+def test_an_interrupted_installation_leaves_nothing(
+    root: Path, python: tuple[PurePosixPath, tuple[int, int, int]]
+) -> None:
+    before = picture(root)
+
+    def impatient(command: Command) -> None:
+        if "kickstart" in command:
+            raise Stopped("SIGTERM")
+
+    with pytest.raises(Stopped):
+        install(plan(python), None, root=root, run=impatient)
+    assert picture(root) == before
 
 
 @pytest.mark.parametrize(

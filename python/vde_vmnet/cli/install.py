@@ -21,7 +21,7 @@ from vde_vmnet.service import interpreter, launchd, systemd
 from vde_vmnet.service.apply import Runner, install, read_record, run_command, uninstall
 from vde_vmnet.service.networks import DEFAULT_GATEWAY, ServiceNetwork, check_plain
 from vde_vmnet.service.payload import running_package
-from vde_vmnet.service.plan import Plan, describe, installation
+from vde_vmnet.service.plan import Plan, describe, installation, record_path
 from vde_vmnet.service.prefix import refuse_if_others_may_write
 from vde_vmnet.service.record import Record, describe_removal
 
@@ -102,8 +102,8 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add(
         "--prefix",
         metavar="DIR",
-        default=_PREFIX,
-        help="where it goes; only root may write there (%(default)s)",
+        default=_own_prefix(),
+        help="only root may write there (default: %(default)s)",
     )
     add("--destdir", metavar="DIR", help="put everything below DIR, for another system; start nothing")
     add(
@@ -130,6 +130,12 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--no-services", action="store_true", help="install the commands only, for Lima for instance")
     add("--replace", action="store_true", help="take the place of files that we did not install")
     return parser
+
+
+def _own_prefix() -> str:
+    """An installed program means itself."""
+    own = PurePosixPath(sys.prefix).parent.parent
+    return str(own) if Path(record_path(own)).is_file() else _PREFIX
 
 
 def _places(options: argparse.Namespace) -> tuple[PurePosixPath, Path]:

@@ -24,6 +24,8 @@ __all__ = ["MINIMUM", "Interpreter", "candidates", "choose", "unsuitable_reason"
 MINIMUM = (3, 11)
 #: Where systems, python.org's installer and MacPorts have theirs.
 _USUAL = ("/usr/bin", "/usr/local/bin", "/opt/local/bin", "/Library/Frameworks/Python.framework/Versions/*/bin")
+#: Not looked into by an environment of its own (PEP 405, no system site packages).
+_NOT_OURS = frozenset({"site-packages", "dist-packages"})
 _NAME = re.compile(r"python3\.(\d+)")
 _PROBE = """
 import json, sys, sysconfig
@@ -31,7 +33,9 @@ print(json.dumps({
     "version": sys.version_info[:3],
     "executable": sys._base_executable,
     "folders": sorted({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}),
-    "library": [sysconfig.get_config_var(name) for name in ("LIBDIR", "LDLIBRARY")],
+    "library": sysconfig.get_config_var("LDLIBRARY"),
+    "places": [sysconfig.get_config_var(name) for name in ("LIBDIR", "PYTHONFRAMEWORKPREFIX")],
+    "framework": sys.base_prefix if sysconfig.get_config_var("PYTHONFRAMEWORK") else None,
 }))
 """
 _PROBE_SECONDS = 20
@@ -44,10 +48,10 @@ class Interpreter:
     #: Its own name, with the version in it where there is one; never a virtual environment's.
     path: Path
     version: tuple[int, int, int]
-    #: The standard library.
+    #: The standard library, and the program inside of a framework.
     folders: tuple[Path, ...]
     #: libpython, where that is a file of its own.
-    library: Path | None
+    libraries: tuple[Path, ...]
 
     @property
     def short_version(self) -> str:
@@ -75,7 +79,7 @@ def choose(wanted: Path | None, *, for_this_system: bool) -> Interpreter:
         return _probe(wanted)
     if wanted is not None:
         # Before it is run, as root perhaps.
-        reason = _loose(wanted) or unsuitable_reason(_probe(wanted))
+        reason = writable_by_others(wanted) or unsuitable_reason(_probe(wanted))
         if reason is not None:
             raise ConfigurationError(
                 f'--python "{wanted}" is no Python for a daemon that root runs: {reason}', next_step=_ADVICE
@@ -84,7 +88,7 @@ def choose(wanted: Path | None, *, for_this_system: bool) -> Interpreter:
     reasons: list[str] = []
     for path in candidates():
         # The first runs us already; the others are looked at before they are run.
-        reason = None if not reasons else _loose(path)
+        reason = None if not reasons else writable_by_others(path)
         if reason is None:
             interpreter = _probe(path)
             reason = unsuitable_reason(interpreter)
@@ -108,14 +112,12 @@ def unsuitable_reason(interpreter: Interpreter) -> str | None:
         return (
             f"it is {interpreter.short_version}, and {MINIMUM[0]}.{MINIMUM[1]} is the oldest that is supported"
         )
-    reason = _loose(interpreter.path) or _loose(interpreter.library)
+    reason = None
+    for path in (interpreter.path, *interpreter.libraries):
+        reason = reason or writable_by_others(path)
     for folder in interpreter.folders:
-        reason = reason or writable_below_by_others(folder)
+        reason = reason or writable_below_by_others(folder, but=_NOT_OURS)
     return reason or _closed(interpreter.path)
-
-
-def _loose(path: Path | None) -> str | None:
-    return None if path is None else writable_by_others(path)
 
 
 def _closed(path: Path) -> str | None:
@@ -147,8 +149,13 @@ def _probe(path: Path) -> Interpreter:
         if exact.exists():
             executable = exact
             break
-    library = Path(*told["library"]) if all(told["library"]) else None
-    folders = tuple(Path(folder) for folder in told["folders"])
+    named = [Path(place) / told["library"] for place in told["places"] if place and told["library"]]
+    folders = [Path(folder) for folder in told["folders"]]
+    if told["framework"] is not None:
+        folders.append(Path(told["framework"]) / "Resources")
     return Interpreter(
-        executable, (major, minor, micro), folders, library if library and library.exists() else None
+        executable,
+        (major, minor, micro),
+        tuple(folders),
+        tuple(library for library in named if library.exists()),
     )

@@ -45,12 +45,13 @@ def writable_by_others(path: Path) -> str | None:
     return None
 
 
-def writable_below_by_others(folder: Path) -> str | None:
-    """The same for everything in ``folder`` too, wherever its links lead."""
+def writable_below_by_others(folder: Path, *, but: frozenset[str] = frozenset()) -> str | None:
+    """The same for everything in ``folder`` too, wherever its links lead, but in folders of these names."""
     reason = writable_by_others(folder)
     if reason is not None:
         return reason
     for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in but]
         for name in (*folders, *files):
             entry = Path(place) / name
             status = entry.lstat()
