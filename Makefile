@@ -21,7 +21,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ENGINE_SOURCES := $(shell find rust/engine rust/bindings -name '*.rs' -o -name Cargo.toml 2>/dev/null) \
 	Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help run demo install install.bin uninstall test unit lint type fmt e2e bench fuzz-smoke docs clean build packages-run packages-test all
+.PHONY: help run demo install install.bin uninstall test transfer unit lint type fmt e2e bench fuzz-smoke docs \
+	clean build packages-run packages-test
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -98,7 +99,10 @@ unit: build ## tests that need no root and take seconds
 e2e: packages-test build ## real sockets, namespaces and guests
 	$(PYTHON) -m pytest -v tests/system tests/e2e
 
-test: packages-test lint unit e2e ## everything CI runs
+transfer: packages-test build ## 1 GiB from each guest to the next, on every kind of port at once, by checksum
+	VDE_VMNET_TRANSFER_MIB=1024 $(PYTHON) -m pytest -v -s tests/e2e/test_all_kinds.py
+
+test: packages-test lint unit e2e fuzz-smoke ## everything CI runs
 
 bench: packages-test build ## side by side with vde_switch; BENCH_ARGS for options
 	$(PYTHON) -m bench.run $(BENCH_ARGS)
@@ -107,10 +111,11 @@ docs: build ## the generated pages of docs/reference
 	$(PYTHON) tools/render-docs
 
 fuzz-smoke: build ## each fuzz target for FUZZ_SECONDS (30)
-	cd rust/fuzz && cargo run --release --quiet -- --seconds $${FUZZ_SECONDS:-30}
-	$(PYTHON) -m tests.fuzz --seconds $${FUZZ_SECONDS:-30}
-
-all: test fuzz-smoke ## test and fuzz-smoke
+	cd rust/fuzz && cargo build --release --quiet
+	@# At the same time: neither half uses more than one processor.
+	$(PYTHON) -m tests.fuzz --seconds $${FUZZ_SECONDS:-30} & python=$$!; status=0; \
+	(cd rust/fuzz && cargo run --release --quiet -- --seconds $${FUZZ_SECONDS:-30}) || status=1; \
+	wait $$python || status=1; exit $$status
 
 clean: ## remove what these targets made
 	rm -rf $(VENV) target build rust/fuzz/target tests/evidence

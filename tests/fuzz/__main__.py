@@ -133,9 +133,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0, help="for each target")
     parser.add_argument("--seed", type=int, default=None, help="repeat a run")
+    parser.add_argument("--only", choices=sorted(TARGETS), help="one target")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     for name, (target, seeds) in TARGETS.items():
+        if options.only not in (None, name):
+            continue
         source, count = random.Random(seed), 0
         end = time.monotonic() + options.seconds
         while time.monotonic() < end:
