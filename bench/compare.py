@@ -14,6 +14,7 @@ from bench.spread import Spread, ratios
 
 __all__ = [
     "OURS",
+    "PASST",
     "REFERENCE",
     "Comparison",
     "Relation",
@@ -25,9 +26,10 @@ __all__ = [
     "compare",
 ]
 
-#: Names of the two systems under test, as they stand in results.
+#: Names of the systems under test, as they stand in results: ours, and its rivals. A scenario has one rival.
 OURS = "vde_vmnet"
 REFERENCE = "vde_switch"
+PASST = "passt"
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ class Comparison:
 
 def compare(row: Row, samples: Sequence[Sample]) -> Comparison:
     """Fill one row from the samples of its scenario."""
-    ours = _by_round(row.key, OURS, samples)
-    reference = _by_round(row.key, REFERENCE, samples)
+    ours = _by_round(row.key, [sample for sample in samples if sample.system == OURS])
+    reference = _by_round(row.key, [sample for sample in samples if sample.system != OURS])
     comparison = Comparison(
         row,
         Spread.of(list(ours.values())),
@@ -119,12 +121,8 @@ def compare(row: Row, samples: Sequence[Sample]) -> Comparison:
     return Comparison(row, comparison.ours, comparison.reference, comparison.ratio, _judge(comparison))
 
 
-def _by_round(key: str, system: str, samples: Sequence[Sample]) -> dict[int, float]:
-    return {
-        sample.round: sample.values[key]
-        for sample in samples
-        if sample.system == system and key in sample.values
-    }
+def _by_round(key: str, samples: Sequence[Sample]) -> dict[int, float]:
+    return {sample.round: sample.values[key] for sample in samples if key in sample.values}
 
 
 def _judge(comparison: Comparison) -> Verdict:

@@ -16,7 +16,7 @@ from bench.spread import Spread
 __all__ = ["Run", "ScenarioResult", "number", "to_json", "to_markdown"]
 
 #: Raised when the form of the JSON changes.
-_FORMAT = 1
+_FORMAT = 2
 _NOTHING = "–"
 
 
@@ -26,6 +26,8 @@ class ScenarioResult:
 
     name: str
     title: str
+    #: Whom ours was compared with.
+    rival: str
     rows: Sequence[Row]
     samples: Sequence[Sample]
     #: Why it could not be measured, or not to the end; empty when it was.
@@ -71,6 +73,7 @@ def _scenario(result: ScenarioResult) -> dict[str, object]:
     return {
         "name": result.name,
         "title": result.title,
+        "rival": result.rival,
         "failure": result.failure,
         "samples": [
             {
@@ -102,12 +105,13 @@ def _comparison(comparison: Comparison) -> dict[str, object]:
 def to_markdown(run: Run) -> str:
     """One table, the machine below it, and a sentence about what was missed."""
     lines = [
-        "| what | ours | vde_switch | ours ÷ vde_switch | target | |",
+        "| what | ours | rival | ours ÷ rival | target | |",
         "|---|---|---|---|---|---|",
     ]
     missed: list[str] = []
     for result in run.results:
-        lines.append(f"| **{result.title}** | | | | | {'not measured, see below' if result.failure else ''} |")
+        unmeasured = "not measured, see below" if result.failure else ""
+        lines.append(f"| **{result.title}** | | {result.rival} | | | {unmeasured} |")
         for comparison in result.comparisons():
             lines.append(_line(comparison))
             if comparison.verdict is Verdict.MISSED:

@@ -1,4 +1,4 @@
-"""``python -m bench.run``: every scenario, ours and vde_switch in turn, one table at the end.
+"""``python -m bench.run``: every scenario, ours and its rival in turn, one table at the end.
 
 Exit status 0 when everything could be measured, whatever came out (a benchmark is not a test); 1 when something
 could not; 2 for wrong usage; 130 when it was interrupted.
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from bench import machine, report
 from bench.clients import Clients
-from bench.compare import Sample
+from bench.compare import OURS, Sample
 from bench.errors import BenchError
 from bench.scenarios import SCENARIOS, Bench, Effort, Scenario
-from bench.systems import System, Uplink, VdeSwitch, VdeVmnet
+from bench.systems import Passt, System, Uplink, VdeSwitch, VdeVmnet
 
 __all__ = ["main"]
 
@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rounds is not None:
         effort = replace(effort, rounds=options.rounds)
     chosen = [scenario for scenario in SCENARIOS if not options.only or scenario.name in options.only]
-    systems: list[System] = [VdeVmnet(options.daemon), VdeSwitch()]
+    everybody: list[System] = [VdeVmnet(options.daemon), VdeSwitch(), Passt()]
+    wanted = {OURS} | {scenario.rival for scenario in chosen}
+    systems = [system for system in everybody if system.name in wanted]
     # Asked to end either way, it takes down what it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -94,8 +96,9 @@ def _measure(scenarios: Sequence[Scenario], systems: Sequence[System], effort: E
         if reason is not None:
             raise BenchError(reason)
         # A system that does not start at all ends the run here and not in every scenario.
-        with system.start(Uplink.NONE):
-            pass
+        if system.offers(Uplink.NONE):
+            with system.start(Uplink.NONE):
+                pass
     date = datetime.now().astimezone().isoformat(timespec="seconds")
     load = os.getloadavg()
     described = machine.describe(systems)
@@ -115,13 +118,15 @@ def _scenario(
             # A B A B …: what the machine does besides touches both alike.
             for number in range(effort.rounds if not failure else 0):
                 for system in systems:
+                    if system.name not in (OURS, scenario.rival):
+                        continue
                     _progress(f"{scenario.title}: round {number + 1} of {effort.rounds}, {system.name}")
                     answer = scenario.measure(system, bench)
                     samples.append(Sample(system.name, number, answer.values, answer.detail))
     except BenchError as error:
         failure = " ".join(str(error).split())
     _progress("")
-    return report.ScenarioResult(scenario.name, scenario.title, scenario.rows, samples, failure)
+    return report.ScenarioResult(scenario.name, scenario.title, scenario.rival, scenario.rows, samples, failure)
 
 
 def _progress(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The systems under test: how ours and ``vde_switch`` are started, and what is asked of them while they run.
+"""The systems under test: how ours and its rivals are started, and what is asked of them while they run.
 
 A scenario sees a ``Running`` and cannot tell which one it is.
 """
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,18 +21,30 @@ from types import TracebackType
 from typing import Protocol
 
 from bench import processes
-from bench.compare import OURS, REFERENCE
+from bench.compare import OURS, PASST, REFERENCE
 from bench.errors import BenchError
 from bench.netns import Namespace
 from bench.pidfile import PidfileWatch
 from vde_vmnet.demo.accounts import unprivileged_account
 from vde_vmnet.errors import UnavailableError
 
-__all__ = ["GATEWAY", "PREFIX_LENGTH", "Running", "System", "Uplink", "VdeSwitch", "VdeVmnet"]
+__all__ = [
+    "GATEWAY",
+    "GUEST",
+    "PREFIX_LENGTH",
+    "Passt",
+    "Running",
+    "System",
+    "Uplink",
+    "VdeSwitch",
+    "VdeVmnet",
+]
 
 #: The host's address on the segment, where there is an uplink; guests take addresses of the same /24.
 GATEWAY = "192.168.105.1"
 PREFIX_LENGTH = 24
+#: The address of the guest, where there is one.
+GUEST = "192.168.105.2"
 
 #: Far above every promise: a system that needs longer is broken, not slow.
 _READY_SECONDS = 20.0
@@ -40,6 +53,9 @@ _STOP_SECONDS = 10.0
 _PORTS = 512
 #: The interface of ``vde_switch -tap``.
 _TAP = "vdetap0"
+#: The host's own address on the interface that passt looks at; the guest has another one.
+_PASST_HOST = "192.168.105.9"
+_IPERF3_PORT = 5201
 
 
 class Uplink(enum.Enum):
@@ -50,6 +66,8 @@ class Uplink(enum.Enum):
     HOST = "host"
     #: The same, and addresses are handed out.
     HOST_DHCP = "host with DHCP"
+    #: The host; the guest is on a stream socket.
+    HOST_BY_STREAM = "host, by a stream socket"
 
 
 class System(Protocol):
@@ -74,6 +92,7 @@ class System(Protocol):
 class Running:
     """A system that is ready; a context manager that stops it and removes what it left."""
 
+    #: The switch directory, or the socket of ``Uplink.HOST_BY_STREAM``.
     directory: Path
     #: From the start of the program to its pidfile.
     ready_seconds: float
@@ -82,6 +101,8 @@ class Running:
     _process: subprocess.Popen[bytes]
     _log: Path
     _cleanup: ExitStack = field(repr=False)
+    #: By which the host reaches the guest's services.
+    guest_address: str = GUEST
 
     def process_ids(self) -> list[int]:
         """All processes of the system, helpers included."""
@@ -137,8 +158,13 @@ class VdeVmnet:
         options = [f"--vde-group={_group()}", f"--backend={'none' if uplink is Uplink.NONE else 'linux'}"]
         if uplink is not Uplink.NONE:
             options.append(f"--vmnet-gateway={GATEWAY}")
-        if uplink is Uplink.HOST:
+        if uplink in (Uplink.HOST, Uplink.HOST_BY_STREAM):
             options.append("--vmnet-disable-dhcp")
+        if uplink is Uplink.HOST_BY_STREAM:
+            return _start(
+                uplink,
+                lambda folder: [str(self._command), *options, *_pidfile(folder), "--stream", _switch(folder)],
+            )
         return _start(uplink, lambda folder: [str(self._command), *options, *_pidfile(folder), _switch(folder)])
 
 
@@ -156,7 +182,7 @@ class VdeSwitch:
         return _first_line(["vde_switch", "--version"])
 
     def offers(self, uplink: Uplink) -> bool:
-        return uplink is not Uplink.HOST_DHCP
+        return uplink in (Uplink.NONE, Uplink.HOST)
 
     def start(self, uplink: Uplink) -> Running:
         options = ["--numports", str(_PORTS), "--mode", "0660", "--group", _group()]
@@ -173,6 +199,52 @@ class VdeSwitch:
             running.__exit__(None, None, None)
             raise
         return running
+
+
+class Passt:
+    """Debian's, with its defaults but for what a guest with a fixed address and an MTU of 1500 needs.
+
+    It ends the guest's TCP connections itself and opens others on the host: the guest's port is the host's own.
+    """
+
+    name = PASST
+
+    def unavailable_reason(self) -> str | None:
+        if shutil.which("passt") is None:
+            return "the program passt is missing; on Debian: apt-get install passt"
+        return None
+
+    def version(self) -> str:
+        return _first_line(["dpkg-query", "--show", "--showformat=${Version}", "passt"])
+
+    def offers(self, uplink: Uplink) -> bool:
+        return uplink is Uplink.HOST_BY_STREAM
+
+    def start(self, uplink: Uplink) -> Running:
+        network = ("--address", GUEST, "--netmask", str(PREFIX_LENGTH), "--gateway", GATEWAY, "--mtu", "1500")
+        ports = ("--tcp-ports", str(_IPERF3_PORT))
+
+        def command(folder: Path) -> list[str]:
+            # It becomes the user nobody before it makes these.
+            for place in (folder, folder / "run"):
+                place.chmod(0o777)
+            options = ("--foreground", "--ipv4-only", *network, *ports)
+            return ["passt", *options, "--pid", str(folder / "run" / "pid"), "--socket", _switch(folder)]
+
+        running = _start(uplink, command, _give_route)
+        running.guest_address = "127.0.0.1"
+        # Made for its own user only.
+        running.directory.chmod(0o777)
+        return running
+
+
+def _give_route(namespace: Namespace) -> None:
+    """passt takes its bearings from an interface with a default route."""
+    namespace.run("ip", "link", "add", "out0", "type", "veth", "peer", "name", "out1")
+    namespace.run("ip", "address", "add", f"{_PASST_HOST}/{PREFIX_LENGTH}", "dev", "out0")
+    namespace.run("ip", "link", "set", "out0", "up")
+    namespace.run("ip", "link", "set", "out1", "up")
+    namespace.run("ip", "route", "add", "default", "via", GATEWAY)
 
 
 def _group() -> str:
@@ -197,7 +269,7 @@ def _switch(folder: Path) -> str:
     return str(folder / "switch")
 
 
-def _start(uplink: Uplink, command: _Command) -> Running:
+def _start(uplink: Uplink, command: _Command, prepare: Callable[[Namespace], None] | None = None) -> Running:
     with ExitStack() as undo:
         folder = Path(tempfile.mkdtemp(prefix="vde-bench-", dir="/tmp"))
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -208,6 +280,8 @@ def _start(uplink: Uplink, command: _Command) -> Running:
         if uplink is not Uplink.NONE:
             namespace = Namespace()
             undo.callback(namespace.close)
+            if prepare is not None:
+                prepare(namespace)
         watch = PidfileWatch(folder / "run" / "pid")
         undo.callback(watch.close)
         log = folder / "log"

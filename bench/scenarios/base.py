@@ -1,4 +1,4 @@
-"""The Scenario contract: one question to both systems, asked once per round.
+"""The Scenario contract: one question to ours and to one rival, asked once per round.
 
 A scenario starts the system itself, measures, and gives the values of its rows. It never compares: that is done
 from the samples (``compare.py``), so that nothing here can favour a side.
@@ -62,6 +62,10 @@ class Scenario(Protocol):
     @property
     def name(self) -> str:
         """As given to ``--only``."""
+
+    @property
+    def rival(self) -> str:
+        """The name of the system that ours is compared with."""
 
     @property
     def title(self) -> str:

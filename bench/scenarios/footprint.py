@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.compare import Relation, Row, Subject, Target
+from bench.compare import REFERENCE, Relation, Row, Subject, Target
 from bench.netns import namespaces_unavailable_reason
 from bench.scenarios.base import Answer, Bench
 from bench.systems import Running, System, Uplink
@@ -22,6 +22,7 @@ class Footprint:
     """An isolated switch with some idle plugs, and the fullest uplink the system offers."""
 
     name = "footprint"
+    rival = REFERENCE
     title = f"Idle, {_PLUGS} plugs"
     rows = (
         Row("idle_ticks", "processor time of an isolated switch", "ticks of 10 ms", _IDLE, has_ratio=False),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.compare import Relation, Row, Subject, Target
+from bench.compare import REFERENCE, Relation, Row, Subject, Target
 from bench.errors import BenchError
 from bench.scenarios.base import Answer, Bench
 from bench.spread import percentile
@@ -28,6 +28,7 @@ class Latency:
     """
 
     name = "round-trip"
+    rival = REFERENCE
     title = f"Round trip, {_SIZE} B"
     rows = (
         Row("p50", "p50", "µs", _NOT_ABOVE),

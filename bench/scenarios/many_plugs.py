@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.compare import Relation, Row, Subject, Target
+from bench.compare import REFERENCE, Relation, Row, Subject, Target
 from bench.scenarios.base import Answer, Bench
 from bench.scenarios.traffic import run_pairs
 from bench.systems import System, Uplink
@@ -18,6 +18,7 @@ class ManyPlugs:
     """The engine's rule: the cost of a frame does not grow with the number of ports."""
 
     name = "many-plugs"
+    rival = REFERENCE
     title = f"{_PLUGS} idle plugs"
     rows = (
         Row(

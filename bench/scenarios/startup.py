@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.compare import Relation, Row, Subject, Target
+from bench.compare import REFERENCE, Relation, Row, Subject, Target
 from bench.netns import namespaces_unavailable_reason
 from bench.scenarios.base import Answer, Bench
 from bench.systems import System, Uplink
@@ -18,6 +18,7 @@ class Startup:
     """Each uplink once. What vde_switch leaves to others (addresses, NAT, DHCP) is not in its time."""
 
     name = "startup"
+    rival = REFERENCE
     title = "Time to ready"
     rows = (
         Row("isolated", "isolated switch", "s", _WITHOUT_DHCP),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import mean
 
-from bench.compare import Relation, Row, Subject, Target
+from bench.compare import REFERENCE, Relation, Row, Subject, Target
 from bench.scenarios.base import Answer, Bench
 from bench.scenarios.traffic import Flow, Trickle, run_pairs
 from bench.systems import Running, System, Uplink
@@ -20,6 +20,7 @@ class StuckClient:
     """One pair at full speed beside a station with a trickle of frames: once it reads, once it does not."""
 
     name = "stuck-client"
+    rival = REFERENCE
     title = f"One pair, {_SIZE} B, beside a client that stopped reading"
     rows = (
         Row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.compare import Relation, Row, Subject, Target
+from bench.compare import REFERENCE, Relation, Row, Subject, Target
 from bench.scenarios.base import Answer, Bench
 from bench.scenarios.traffic import run_pairs
 from bench.systems import System, Uplink
@@ -27,6 +27,7 @@ class Throughput:
         self._size = size
         self._meet_last = not as_they_come
         count = {1: "one pair", 4: "four pairs"}[pairs]
+        self.rival = REFERENCE
         self.name = f"pairs-{pairs}-{size}" + ("-as-they-come" if as_they_come else "")
         self.title = f"Plug to plug, {count}, {size} B" + (", plugged in one by one" if as_they_come else "")
         promised = Target(Subject.RATIO, Relation.AT_LEAST, at_least) if at_least is not None else None

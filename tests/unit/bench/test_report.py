@@ -21,7 +21,7 @@ def _run(ours: float = 372_000.0, *, failure: str = "") -> Run:
         Sample(OURS, 1, {"rate": ours, "loss": 0.5}),
         Sample(REFERENCE, 1, {"rate": 93_000.0, "loss": 2.0}),
     ]
-    result = ScenarioResult("pairs", "One pair", _ROWS, samples, failure)
+    result = ScenarioResult("pairs", "One pair", REFERENCE, _ROWS, samples, failure)
     machine = {"cores": "2", "processor": "Some CPU"}
     return Run("2026-01-02T03:04:05+00:00", {"name": "quick"}, machine, (0.5, 0.25, 0.1), [result])
 
@@ -62,7 +62,7 @@ def test_a_missed_target_is_said_plainly() -> None:
 def test_what_could_not_be_measured_is_said_and_makes_the_run_incomplete() -> None:
     run = _run(failure="no such | program")
     table = to_markdown(run)
-    assert "| **One pair** | | | | | not measured, see below |" in table
+    assert "| **One pair** | | vde_switch | | | not measured, see below |" in table
     assert "Not measured:\n- One pair: no such | program" in table
     assert not run.complete
     assert _run().complete

@@ -1,0 +1,109 @@
+"""A real guest and the host, and TCP streams between them: what the scenarios with a guest have in common.
+
+The guest is emulated (TCG), has one processor and the same command line for all systems but for ``-netdev``. It
+stays up between rounds, idle while another system is measured: so the streams of a round follow one another
+without a boot between.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.netns import namespaces_unavailable_reason
+from bench.systems import GATEWAY, GUEST, PREFIX_LENGTH, Running, Uplink
+from vde_vmnet.demo.accounts import unprivileged_account
+from vde_vmnet.demo.guest import Guest, GuestConfig, vde_network
+from vde_vmnet.demo.guest_image import build_image, unavailable_reason
+from vde_vmnet.errors import VdeVmnetError
+
+__all__ = ["boot", "guest_unavailable_reason", "streams"]
+
+_MAC = "52:54:00:be:7c:02"
+#: What iperf3 may take longer than its test: connecting, exchanging results.
+_MARGIN_SECONDS = 20.0
+
+
+def guest_unavailable_reason() -> str | None:
+    """Why there can be no guest here, as one sentence, or None."""
+    if shutil.which("iperf3") is None:
+        return "the program iperf3 is missing; on Debian: apt-get install iperf3"
+    return namespaces_unavailable_reason() or unavailable_reason()
+
+
+def boot(running: Running, uplink: Uplink, closing: ExitStack) -> None:
+    """Boot a guest on ``running`` that answers iperf3, until ``closing`` is closed. Raises BenchError."""
+    evidence = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+    try:
+        config = GuestConfig(
+            image=build_image(extras=("iperf3",)),
+            evidence=evidence,
+            network=_network(running, uplink),
+            account=unprivileged_account(),
+        )
+        guest = closing.enter_context(Guest(config))
+        guest.wait_ready()
+        guest.check(f"ip link set eth0 up && ip addr add {GUEST}/{PREFIX_LENGTH} dev eth0")
+        guest.check(f"ip route add default via {GATEWAY}")
+        guest.check("iperf3 -s -D")
+        # passt answers no pings without being allowed to by the host.
+        guest.check(f"arping -c 1 -w 5 -I eth0 {GATEWAY}")
+    except VdeVmnetError as error:
+        raise BenchError(f"the guest: {error}") from error
+
+
+def _network(running: Running, uplink: Uplink) -> tuple[str, ...]:
+    if uplink is not Uplink.HOST_BY_STREAM:
+        return vde_network(running.directory, _MAC)
+    netdev = f"stream,id=net0,server=off,addr.type=unix,addr.path={running.directory}"
+    return "-netdev", netdev, "-device", f"virtio-net-pci,netdev=net0,mac={_MAC},romfile="
+
+
+def streams(running: Running, seconds: int, detail: dict[str, object]) -> dict[str, float]:
+    """One stream in each direction, one after the other: Gbit/s, and the system's processor seconds for a GB.
+
+    Raises BenchError.
+    """
+    values: dict[str, float] = {}
+    for key, options in (("to_guest", []), ("to_host", ["--reverse"])):
+        before = running.activity()
+        result = _iperf3(running, seconds, options)
+        spent = running.activity().since(before)
+        received = result["end"]["sum_received"]
+        if received["bytes"] == 0:
+            raise BenchError(f"{key}: iperf3 moved nothing")
+        detail[key] = {
+            "octets": received["bytes"],
+            "seconds": received["seconds"],
+            "retransmits": result["end"]["sum_sent"].get("retransmits"),
+            "cpu_seconds": spent.seconds,
+        }
+        values[key] = received["bits_per_second"] / 1e9
+        values[f"{key}_cpu"] = spent.seconds / (received["bytes"] / 1e9)
+    running.check()
+    return values
+
+
+def _iperf3(running: Running, seconds: int, options: list[str]) -> dict[str, Any]:
+    assert running.namespace is not None
+    command = ["iperf3", "--json", "--client", running.guest_address, "--time", str(seconds), *options]
+    try:
+        done = subprocess.run(
+            [*running.namespace.prefix(), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds + _MARGIN_SECONDS,
+        )
+        result: dict[str, Any] = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError) as error:
+        raise BenchError(f"iperf3: {error}") from error
+    if "error" in result:
+        raise BenchError(f"iperf3: {result['error']}")
+    return result
