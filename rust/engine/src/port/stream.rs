@@ -278,6 +278,10 @@ impl Port for Stream {
     fn sender_waits(&self) -> bool {
         true
     }
+
+    fn reads_in_bulk(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]
