@@ -175,8 +175,6 @@ impl Endpoint {
     pub(crate) fn adapt_turn(&mut self, frames: usize, copies: usize, rested: bool) {
         if copies > COPIES_A_TURN {
             self.turn = (frames * COPIES_A_TURN / copies).max(1);
-        } else if self.port.reads_in_bulk() {
-            self.turn = BATCH;
         } else if self.port.reads_many_at_once() {
             self.turn = BATCH;
         } else if frames < self.turn {

@@ -111,12 +111,6 @@ pub trait Port: Send {
         false
     }
 
-    /// Whether reading a whole batch costs no more calls than reading one frame. Such a port is always given room for
-    /// a batch, unless what it brings is flooded to many.
-    fn reads_in_bulk(&self) -> bool {
-        false
-    }
-
     /// What `send` may be given besides finished frames.
     fn offloads(&self) -> Offloads {
         Offloads::NONE

@@ -279,7 +279,7 @@ impl Port for Stream {
         true
     }
 
-    fn reads_in_bulk(&self) -> bool {
+    fn reads_many_at_once(&self) -> bool {
         true
     }
 }
