@@ -18,7 +18,9 @@ import vde_vmnet
 from tests.support.stream_peer import StreamPeer
 from tests.support.vde_peer import VdePeer
 from tests.system.running import ISOLATED, RUN, leftovers, run
+from vde_vmnet.cli import run as command_line_of_run
 from vde_vmnet.demo.daemon_process import DaemonProcess
+from vde_vmnet.launch.identity import Account, command_account
 
 PACKAGE = Path(vde_vmnet.__file__).parent
 
@@ -137,6 +139,25 @@ def test_a_descriptor_that_somebody_hands_on_is_not_taken() -> None:
         os.close(write)
     assert taken.returncode == 1
     assert f"Descriptor {read} is open already" in taken.stderr and "--fd-number" in taken.stderr
+
+
+@pytest.mark.parametrize(("mode", "running"), [("0777", True), ("0700", False)])
+def test_the_usual_network_if_there_is_one_for_this_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, running: bool
+) -> None:
+    assert usual(tmp_path / "sw", monkeypatch) is None
+    with DaemonProcess(
+        tmp_path / "sw", (ISOLATED, f"--vde-mode={mode}"), pidfile=tmp_path / "pid", log=tmp_path / "log"
+    ) as daemon:
+        daemon.wait_ready()
+        account = command_account("daemon", {}) if os.geteuid() == 0 else None
+        expected = str(tmp_path / "sw") if running or account is None else None
+        assert usual(tmp_path / "sw", monkeypatch, account) == expected
+
+
+def usual(place: Path, monkeypatch: pytest.MonkeyPatch, account: Account | None = None) -> str | None:
+    monkeypatch.setattr(command_line_of_run, "DEFAULT_NETWORK", place)
+    return command_line_of_run._usual_network(account)
 
 
 # -- as whom ------------------------------------------------------------------------------------------

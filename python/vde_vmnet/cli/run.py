@@ -120,7 +120,7 @@ class _Run:
             raise ConfigurationError(
                 f"{given} is about a private network, and --network={options.network} names one that runs"
             )
-        self._network = None if private else options.network or _usual_network()
+        self._network = None if private else options.network or _usual_network(self._account)
         if self._network is None:
             self._daemon += self._private_options(_parsed(self._daemon))
 
@@ -256,11 +256,11 @@ def _parsed(others: Sequence[str]) -> DaemonConfig:
     return arguments.parse(given, debug=False, warn=_log.warning if others else _log.debug)
 
 
-def _usual_network() -> str | None:
-    """The network that runs at the usual place; None when there is none, or none for us."""
+def _usual_network(account: identity.Account | None) -> str | None:
+    """The network that runs at the usual place; None when there is none, or none for that user."""
     if not sockets.has_live_switch(DEFAULT_NETWORK):
         return None
-    if not os.access(DEFAULT_NETWORK / sockets.CONTROL_NAME, os.W_OK):
+    if not identity.may_write(account, DEFAULT_NETWORK / sockets.CONTROL_NAME):
         _log.info("A private network, since this user may not use %s", DEFAULT_NETWORK)
         return None
     return str(DEFAULT_NETWORK)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vde_vmnet.errors import ConfigurationError, PrivilegeError
 
-__all__ = ["Account", "become", "command_account", "environment_of", "machine_id", "stable_mac"]
+__all__ = ["Account", "become", "command_account", "environment_of", "machine_id", "may_write", "stable_mac"]
 
 #: systemd's and D-Bus' names for the same thing.
 _MACHINE_ID = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
@@ -95,6 +95,22 @@ def environment_of(account: Account | None, environment: Mapping[str, str]) -> d
         "LOGNAME": account.name,
         "SHELL": account.shell,
     }
+
+
+def may_write(account: Account | None, path: Path) -> bool:
+    """Whether that user, for None ourselves, may write to ``path``. For another user root only."""
+    if account is None:
+        return os.access(path, os.W_OK)
+    groups, gid = os.getgroups(), os.getegid()
+    os.setgroups(account.groups())
+    os.setegid(account.gid)
+    os.seteuid(account.uid)
+    try:
+        return os.access(path, os.W_OK, effective_ids=True)
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
 
 
 def become(account: Account) -> None:

@@ -1,12 +1,20 @@
 """Addresses that stay, and the environment of another user."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from vde_vmnet.addresses import MacAddress
 from vde_vmnet.errors import ConfigurationError, PrivilegeError
-from vde_vmnet.launch.identity import Account, command_account, environment_of, machine_id, stable_mac
+from vde_vmnet.launch.identity import (
+    Account,
+    command_account,
+    environment_of,
+    machine_id,
+    may_write,
+    stable_mac,
+)
 
 ALICE = Account("alice", 1000, 1000, "/home/alice", "/bin/zsh")
 
@@ -72,3 +80,18 @@ def test_others_run_them_as_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command_account("nobody", {}) is None
     with pytest.raises(PrivilegeError, match="needs root"):
         command_account("root", {})
+
+
+@pytest.mark.root
+def test_whether_another_user_may_write(tmp_path: Path) -> None:
+    daemon = command_account("daemon", {})
+    assert daemon is not None
+    file = Path("/dev/shm") / f"vdet-{os.getpid()}"
+    file.touch()
+    try:
+        for mode, expected in ((0o600, False), (0o666, True)):
+            file.chmod(mode)
+            assert may_write(daemon, file) is expected and may_write(None, file)
+        assert os.geteuid() == 0 and os.getegid() == 0
+    finally:
+        file.unlink()
