@@ -27,6 +27,7 @@ from typing import TypeVar
 from vde_vmnet.errors import ConfigurationError, InternalError, PrivilegeError
 
 __all__ = [
+    "DEFAULT_SOCKET_GROUP",
     "Identity",
     "drop",
     "invoking_identity",

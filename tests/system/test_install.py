@@ -118,9 +118,9 @@ def test_systemd_finds_no_fault_with_the_units(place: Path, mounts: Mounts) -> N
 def test_installing_again_keeps_what_was_asked_for_before(place: Path, mounts: Mounts) -> None:
     prefix = f"--prefix={place / 'vde'}"
     mounts.run(PROGRAM, "install", prefix, "--bridged=eth9", "--gateway=10.77.0.1")
-    mounts.run(place / "vde/bin/vde_vmnet", "install", "--bridged=eth8", "--group=kvm")  # it means itself
+    mounts.run(place / "vde/bin/vde_vmnet", "install", "--bridged=eth8", "--group=users")  # it means itself
     shown = mounts.run(PROGRAM, "install", prefix, "--dry-run").stdout
-    assert "--vde-group=kvm --vmnet-gateway=10.77.0.1 /var/run/vde.ctl" in shown
+    assert "--vde-group=users --vmnet-gateway=10.77.0.1 /var/run/vde.ctl" in shown
     record = (place / "vde/lib/vde_vmnet.json").read_text()
     assert "vde_vmnet@eth8.service" in record and "vde_vmnet@eth9.service" in record
     assert not list((place / "vde/lib").glob(".*")), "nothing of the former one is left"
@@ -214,6 +214,12 @@ def test_an_interpreter_that_others_can_change_is_refused(place: Path, mounts: M
     done = mounts.run(PROGRAM, "install", f"--prefix={place / 'vde'}", f"--python={theirs}", status=1)
     assert f'--python "{theirs}"' in done.stderr and f'"{theirs}" belongs to user' in done.stderr
     assert list(place.iterdir()) == [theirs]
+
+
+@pytest.mark.root
+def test_a_group_that_is_not_there_is_refused(place: Path, mounts: Mounts) -> None:
+    done = mounts.run(PROGRAM, "install", f"--prefix={place / 'vde'}", "--group=absent9", status=1)
+    assert '"absent9"' in done.stderr and "--group" in done.stderr and not list(place.iterdir())
 
 
 @pytest.mark.root

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import grp
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from vde_vmnet.config.arguments import Parser
 from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError, VdeVmnetError
 from vde_vmnet.keeper import Stopped, stop_raises
+from vde_vmnet.privileges import DEFAULT_SOCKET_GROUP
 from vde_vmnet.service import interpreter, launchd, systemd
 from vde_vmnet.service.apply import Runner, install, read_record, run_command, uninstall
 from vde_vmnet.service.networks import DEFAULT_GATEWAY, ServiceNetwork, check_plain
@@ -194,6 +196,8 @@ def _check(options: argparse.Namespace, plan: Plan, root: Path, problem: VdeVmne
     refuse_if_others_may_write("--prefix", Path(plan.prefix))
     if problem is not None:
         raise problem
+    for network in plan.networks:
+        _refuse_absent_group(network.group or DEFAULT_SOCKET_GROUP)
     switch = Path(plan.prefix) / "bin/vde_switch"
     if options.with_vde_switch and not switch.exists():
         raise UnavailableError(
@@ -201,6 +205,17 @@ def _check(options: argparse.Namespace, plan: Plan, root: Path, problem: VdeVmne
         )
     if not options.dry_run:
         _refuse_without_root(root)
+
+
+def _refuse_absent_group(group: str) -> None:
+    try:
+        if not group.isdecimal():
+            grp.getgrnam(group)
+    except KeyError:
+        raise ConfigurationError(
+            f'There is no group "{group}" on this machine, so nobody could plug in',
+            next_step="Name one with --group",
+        ) from None
 
 
 def _refuse_without_root(root: Path) -> None:

@@ -76,6 +76,14 @@ class Record:
                     f"The record of the installation has the format {plain['format']}, which is not known here",
                     next_step="Uninstall with the version that installed it: PREFIX/bin/vde_vmnet uninstall",
                 )
+            for path in (
+                plain["prefix"],
+                plain["environment"],
+                *plain["files"],
+                *plain["logs"],
+                *plain["folders"],
+            ):
+                _check(path)
             return cls(
                 str(plain["version"]),
                 str(plain["manager"]),
@@ -93,6 +101,12 @@ class Record:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise InternalError(f"The record of the installation is damaged: {error!r}") from error
+
+
+def _check(path: str) -> None:
+    """A staged folder may be somebody else's, and its record must not lead out of it. Raises ValueError."""
+    if not path.startswith("/") or ".." in PurePosixPath(path).parts:
+        raise ValueError(f"{path} is not a path in it")
 
 
 def describe_removal(record: Record, *, start: bool) -> str:

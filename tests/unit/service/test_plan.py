@@ -85,6 +85,13 @@ def test_a_second_installation_remembers_what_the_first_one_made() -> None:
     assert second.folders == ("/opt/vde",) and second.logs == first.logs and second.services == ()
 
 
+@pytest.mark.parametrize("path", ["../etc/passwd", "/opt/../../etc/passwd", ""])
+def test_a_record_that_leads_elsewhere_is_refused(path: str) -> None:
+    record = replace(Record.of(plan("launchd"), folders=(), staged=True), files=(path,))
+    with pytest.raises(InternalError, match="is not a path"):
+        Record.parse(record.render())
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', '{"format": 1, "version": "1"}'])
 def test_a_damaged_record_is_said_to_be_one(text: str) -> None:
     with pytest.raises(InternalError, match="record of the installation"):
