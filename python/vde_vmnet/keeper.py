@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from vde_vmnet import errors
 from vde_vmnet.addresses import MacAddress
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 
@@ -211,7 +212,8 @@ class Keeper:
             else:
                 reply = {"error": "unknown request"}
         except (ValueError, VdeVmnetError) as error:
-            reply = {"error": str(error)}
+            # The next step travels in the words; the kind decides the exit status.
+            reply = {"error": str(error), "kind": type(error).__name__}
         with suppress(ConnectionError):
             socket.send_fds(self._channel, [json.dumps(reply).encode() + b"\n"], descriptors)
         for fd in descriptors:
@@ -253,11 +255,11 @@ class KeeperChannel:
         self.socket = channel
 
     def ready(self) -> None:
-        """Tell that guests can plug in now. Raises UplinkError when the keeper refuses (pidfile taken)."""
+        """Tell that guests can plug in now. Raises ConflictError when the pidfile is taken."""
         self._ask({"do": "ready"})
 
     def prepare(self) -> None:
-        """Have the host changed as the uplink needs it. Raises UplinkError with the keeper's reason."""
+        """Have the host changed as the uplink needs it. Raises what the uplink's ``prepare`` raised there."""
         self._ask({"do": "prepare"})
 
     def open_guest_mac(self, mac: str) -> tuple[int, str]:
@@ -275,7 +277,8 @@ class KeeperChannel:
             raise UplinkError("The keeper is gone")
         reply = json.loads(data)
         if "error" in reply:
-            raise UplinkError(reply["error"])
+            kind = reply.get("kind", "")
+            raise (getattr(errors, kind) if kind in errors.__all__ else UplinkError)(reply["error"])
         return str(reply["ok"]), descriptors
 
 

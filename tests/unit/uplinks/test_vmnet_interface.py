@@ -126,7 +126,7 @@ def test_a_stop_that_is_never_confirmed_is_a_line_in_the_log(
     tell(monkeypatch, (OK, 0), None)
     binding = Double()
     start(binding).close()
-    assert "did not confirm within 5 s" in log.text
+    assert "did not confirm within 3 s" in log.text
     assert binding.called("dispatch_release") == []
 
 
@@ -168,13 +168,13 @@ def test_a_forward_with_either_function(monkeypatch: pytest.MonkeyPatch) -> None
     rule = Forward.parse("udp:5353:192.168.105.2:53")
     tell(monkeypatch, (OK, 0), (OK, 0))
     new = Double()
-    start(new).forward(rule, ROOT)
+    start(new).forward(rule, ROOT, 5)
     packed = b"\xc0\xa8\x69\x02"
     assert new.called("vmnet_interface_add_ip_port_forwarding_rule") == [(HANDLE, 17, 5353, 2, packed, 53, 77)]
 
     tell(monkeypatch, (OK, 0), (OK, 0))
     old = Double(missing=("vmnet_interface_add_ip_port",))
-    start(old).forward(rule, ROOT)
+    start(old).forward(rule, ROOT, 5)
     address = int.from_bytes(packed, sys.byteorder)
     assert old.called("vmnet_interface_add_port_forwarding_rule") == [(HANDLE, 17, 5353, address, 53, 77)]
 
@@ -189,7 +189,7 @@ def test_a_forward_that_is_refused(
     tell(monkeypatch, *answers)
     started = start(Double(vmnet_interface_add_ip_port_forwarding_rule=status))
     with pytest.raises(VdeVmnetError, match=said):
-        started.forward(Forward.parse("80:192.168.105.2:80"), ROOT)
+        started.forward(Forward.parse("80:192.168.105.2:80"), ROOT, 5)
 
 
 def test_interfaces_to_join() -> None:

@@ -112,7 +112,8 @@ class VmnetUplink:
         started = self._start(binding, begin, network_api=network_api)
         try:
             for rule in config.forwards:
-                started.forward(rule, self._situation(f"forward {rule}", network_api=network_api))
+                situation = self._situation(f"forward {rule}", network_api=network_api, what="--forward")
+                started.forward(rule, situation, config.start_timeout)
         except BaseException:
             started.close()
             raise
@@ -152,7 +153,7 @@ class VmnetUplink:
             self._config.start_timeout,
         )
 
-    def _situation(self, doing: str, *, network_api: bool) -> failures.Situation:
+    def _situation(self, doing: str, *, network_api: bool, what: str = "") -> failures.Situation:
         plan = self._config.ipv4
         return failures.Situation(
             doing=doing,
@@ -161,6 +162,7 @@ class VmnetUplink:
             network_api=network_api,
             subnet=str(plan.network) if plan is not None else None,
             interface=self._config.interface,
+            option=what,
         )
 
 

@@ -51,6 +51,8 @@ class Situation:
     #: Of ``--vmnet-gateway``; None where macOS chooses.
     subnet: str | None = None
     interface: str | None = None
+    #: The one option that is being carried out, if it is one.
+    option: str = ""
 
 
 def words(status: int) -> str:
@@ -117,6 +119,8 @@ _REFUSALS = (Status.FAILURE, Status.MEM_FAILURE, Status.INVALID_ACCESS, Status.N
 
 
 def _argument_hint(situation: Situation) -> str:
+    if situation.option:
+        return f"Check {situation.option}: another one, or another program, may have that port"
     if situation.mode is Mode.BRIDGED:
         return f'"{situation.interface}" may be of a kind that cannot be bridged; try another --vmnet-interface'
     if situation.subnet is not None:
@@ -128,6 +132,8 @@ def _argument_hint(situation: Situation) -> str:
 
 
 def _failure_hint(situation: Situation) -> str:
+    if situation.option:
+        return f"Leave {situation.option} out, or restart this Mac"
     if situation.mode is Mode.BRIDGED:
         return f'Is "{situation.interface}" up, and not part of another bridge? Otherwise restart this Mac'
     if situation.subnet is not None:

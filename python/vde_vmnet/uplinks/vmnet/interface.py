@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from vde_vmnet._engine import Completion
+from vde_vmnet._engine import Completion, EngineError
 from vde_vmnet.addresses import Forward
-from vde_vmnet.errors import InternalError
+from vde_vmnet.errors import InternalError, UplinkError
 from vde_vmnet.uplinks.vmnet import failures, xpc
 from vde_vmnet.uplinks.vmnet.abi import Binding, Protocol, Status
 
@@ -36,9 +36,7 @@ _USUAL_MTU = 1500
 # Chosen: a start that is refused at once may still give its reason through the handler.
 _REASON_SECONDS = 0.2
 # Chosen: a stop takes macOS under 0.1 s; launchd kills us 20 s after SIGTERM.
-_STOP_SECONDS = 5.0
-# Chosen: a rule is added in milliseconds.
-_FORWARD_SECONDS = 10.0
+_STOP_SECONDS = 3.0
 # Chosen: the first pause between two attempts to start, doubled up to the second number.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
 
@@ -63,26 +61,32 @@ class Interface:
         self.on_stopped = ExitStack()
 
     def attach(self, engine: Engine, port: int) -> int:
-        """See Endpoint."""
+        """See Endpoint. Raises UplinkError too."""
         address, mtu = self._binding.address, self._number("vmnet_mtu_key", _USUAL_MTU)
-        return engine.attach_vmnet(
-            port=port,
-            name=self.name,
-            interface=self._handle,
-            queue=self._queue,
-            functions={
-                "read": address("vmnet_read"),
-                "write": address("vmnet_write"),
-                "set_event_callback": address("vmnet_interface_set_event_callback"),
-            },
-            blocks=_blocks(self._binding),
-            read_max_packets=self._number("vmnet_read_max_packets_key", _DOCUMENTED_PACKETS),
-            write_max_packets=self._number("vmnet_write_max_packets_key", _DOCUMENTED_PACKETS),
-            max_packet_size=self._number("vmnet_max_packet_size_key", mtu + _ETHERNET_HEADER),
-        )
+        try:
+            return engine.attach_vmnet(
+                port=port,
+                name=self.name,
+                interface=self._handle,
+                queue=self._queue,
+                functions={
+                    "read": address("vmnet_read"),
+                    "write": address("vmnet_write"),
+                    "set_event_callback": address("vmnet_interface_set_event_callback"),
+                },
+                blocks=_blocks(self._binding),
+                read_max_packets=self._number("vmnet_read_max_packets_key", _DOCUMENTED_PACKETS),
+                write_max_packets=self._number("vmnet_write_max_packets_key", _DOCUMENTED_PACKETS),
+                max_packet_size=self._number("vmnet_max_packet_size_key", mtu + _ETHERNET_HEADER),
+            )
+        except (ValueError, EngineError) as error:
+            raise UplinkError(
+                f"The interface of vmnet cannot be used: {error}",
+                next_step="Start the daemon again; if it stays so, restart this Mac",
+            ) from error
 
-    def forward(self, rule: Forward, situation: failures.Situation) -> None:
-        """Add a port forwarding rule to this interface; it ends with it. For macOS before 26.
+    def forward(self, rule: Forward, situation: failures.Situation, seconds: float) -> None:
+        """Add a port forwarding rule to this interface, which it ends with. For macOS before 26.
 
         Raises UplinkError and others of ``failures``, UnavailableError before macOS 10.15.
         """
@@ -107,9 +111,9 @@ class Interface:
                 ),
             )
         if status == Status.SUCCESS:
-            answer = completion.wait(_FORWARD_SECONDS)
+            answer = completion.wait(seconds)
             if answer is None:
-                raise failures.lost(situation, _FORWARD_SECONDS)
+                raise failures.lost(situation, seconds)
             status = answer[0]
         if status != Status.SUCCESS:
             raise failures.explain(status, situation)
