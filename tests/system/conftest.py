@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.netns import Namespace
+from tests.support.vmnet_sim import Fabric
 from tests.system.linux_uplink import state_directory
 
 
@@ -22,3 +24,18 @@ def tmp_path() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="vde-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture
+def mac() -> Iterator[Namespace]:
+    """A namespace that plays a Mac."""
+    with Namespace("mac") as namespace:
+        yield namespace
+
+
+@pytest.fixture
+def fabric(mac: Namespace) -> Iterator[Fabric]:
+    """What stands behind the simulated framework there. No client may have misused the framework."""
+    with Fabric(mac) as running:
+        yield running
+        assert running.report() == ""

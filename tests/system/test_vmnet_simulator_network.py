@@ -16,19 +16,6 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def mac() -> Iterator[Namespace]:
-    with Namespace("mac") as namespace:
-        yield namespace
-
-
-@pytest.fixture
-def fabric(mac: Namespace) -> Iterator[Fabric]:
-    with Fabric(mac) as running:
-        yield running
-        assert running.report() == ""
-
-
-@pytest.fixture
 def guest() -> Iterator[Namespace]:
     with Namespace("guest") as namespace:
         yield namespace

@@ -109,7 +109,7 @@ def compile_client(source: Path, output: Path, library: Path, *extra: str) -> Pa
     sanitizers = _SANITIZERS if "-sanitized-" in library.parent.name else ()
     subprocess.run(
         [
-            "clang", "-std=gnu11", "-fblocks", "-O1", "-g", *sanitizers, *extra, f"-I{INCLUDE}",
+            "clang", "-std=gnu11", "-fblocks", "-O1", "-gdwarf-4", *sanitizers, *extra, f"-I{INCLUDE}",
             "-o", str(output), str(source), str(library), "-lBlocksRuntime", f"-Wl,-rpath,{library.parent}",
         ],
         check=True,
