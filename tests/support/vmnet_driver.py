@@ -1,4 +1,4 @@
-"""Speaks to ``driver.c``, the program that makes the framework's calls one by one."""
+"""Speaks to ``driver.c`` and ``networks.c``, the programs that make the framework's calls one by one."""
 
 from __future__ import annotations
 
@@ -31,9 +31,19 @@ def ours(answer: str) -> list[str]:
 class Driver:
     """One client process. Ask it, a line a call. A context manager."""
 
-    def __init__(self, mac: Namespace, fabric: Fabric, macos: str = "26", faults: str = "") -> None:
+    def __init__(
+        self,
+        mac: Namespace,
+        fabric: Fabric,
+        macos: str = "26",
+        faults: str = "",
+        *,
+        user: str = "root",
+        example: str = "driver",
+    ) -> None:
+        as_user = [] if user == "root" else ["setpriv", f"--reuid={user}", "--clear-groups", "--"]
         self._process = subprocess.Popen(
-            mac.command(str(program("driver", macos))),
+            mac.command(*as_user, str(program(example, macos))),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -41,7 +51,7 @@ class Driver:
         )
 
     def ask(self, line: str) -> str:
-        """The answer to one command of ``driver.c``."""
+        """The answer to one command; the program's head lists them."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()

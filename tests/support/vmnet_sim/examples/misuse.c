@@ -123,6 +123,9 @@ static void with_dispatch(const char *name) {
                 puts("never");
             });
         });
+    char *volatile lost = malloc(77);
+    if (!strcmp(name, "lost_memory"))
+        lost = NULL;
     if (!strncmp(name, "block_", 6)) {
         int captured = getpid();
         void (^block)(void) = Block_copy(^{
@@ -133,6 +136,7 @@ static void with_dispatch(const char *name) {
         if (!strcmp(name, "block_twice"))
             Block_release(block);
     }
+    free(lost);
 }
 
 int main(int argc, char **argv) {

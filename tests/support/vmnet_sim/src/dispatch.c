@@ -229,12 +229,6 @@ dispatch_queue_t dispatch_queue_create(const char *label, dispatch_queue_attr_t 
     return queue;
 }
 
-dispatch_queue_t sim_queue_create_own(const char *label) {
-    dispatch_queue_t queue = dispatch_queue_create(label, DISPATCH_QUEUE_SERIAL);
-    queue->object.ours = true;
-    return queue;
-}
-
 dispatch_queue_t dispatch_get_global_queue(intptr_t identifier, uintptr_t flags) {
     (void)identifier;
     return flags ? NULL : &global_queue;

@@ -29,8 +29,6 @@ struct dispatch_queue_s {
 };
 
 const char *sim_queue_label(const void *queue);
-/* A serial queue of the library's own. */
-dispatch_queue_t sim_queue_create_own(const char *label);
 /* Run `function` on a thread of the pool after `milliseconds`, or at once when the process ends before. */
 void sim_run_later(unsigned milliseconds, void *context, dispatch_function_t function);
 /* Wait, not for ever, until no queue has work left: before leaks are counted. */

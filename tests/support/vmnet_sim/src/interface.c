@@ -1,6 +1,6 @@
 /*
- * interface.c: starting and stopping. Both return at once; the work is done on a queue of the library's own,
- * and the completion handler runs on the caller's.
+ * interface.c: starting and stopping. Both return at once; the work is done on threads of the library's
+ * own, and the completion handler runs on the caller's.
  */
 #include "interface.h"
 
@@ -32,16 +32,6 @@ struct change {
     struct sim_message message;
 };
 
-static dispatch_queue_t work_queue(void) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static dispatch_queue_t queue;
-    pthread_mutex_lock(&lock);
-    if (!queue)
-        queue = sim_queue_create_own("vmnet");
-    pthread_mutex_unlock(&lock);
-    return queue;
-}
-
 static struct change *make_change(struct vmnet_interface *interface, dispatch_queue_t queue, const void *handler,
                                   const char *where) {
     struct change *change = calloc(1, sizeof *change);
@@ -67,7 +57,7 @@ static void pass_on(unsigned delay, struct change *change, dispatch_function_t w
     if (delay)
         sim_run_later(delay, change, work);
     else
-        dispatch_async_f(work_queue(), change, work);
+        dispatch_async_f(dispatch_get_global_queue(0, 0), change, work);
 }
 
 /* -- Start. -- */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch_internal.h"
 #include "report.h"
 
 /* Freed objects that are still recognised: more than a program frees between two mistakes. */
@@ -81,6 +82,16 @@ void sim_object_each(void (*visit)(struct sim_object *, void *), void *context) 
         if (!object->ours)
             visit(object, context);
     pthread_mutex_unlock(&lock);
+}
+
+long vmnet_sim_objects(void) {
+    long count = 0;
+    sim_dispatch_settle();
+    pthread_mutex_lock(&lock);
+    for (struct sim_object *object = live; object; object = object->next)
+        count += object->kind != SIM_INTERFACE;
+    pthread_mutex_unlock(&lock);
+    return count;
 }
 
 const char *sim_kind_name(uint32_t kind) {

@@ -42,6 +42,11 @@ void sim_object_retain(void *object);
 void sim_object_release(void *object);
 /* Calls `visit` for each live object that is not the library's own. */
 void sim_object_each(void (*visit)(struct sim_object *object, void *context), void *context);
+/*
+ * Exported: how many live when no queue has work left, the library's own included, but for interfaces, whose
+ * handles are kept.
+ */
+long vmnet_sim_objects(void);
 /* What a kind is called in reports. */
 const char *sim_kind_name(uint32_t kind);
 
