@@ -22,7 +22,7 @@ ENGINE_SOURCES := $(shell find rust/engine rust/bindings -name '*.rs' -o -name C
 	Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help run demo install install.bin uninstall test transfer unit lint type fmt e2e bench fuzz-smoke docs \
-	clean build packages-run packages-test
+	clean build macos-check macos-wheel packages-run packages-test
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -109,6 +109,12 @@ bench: packages-test build ## side by side with vde_switch; BENCH_ARGS for optio
 
 docs: build ## the generated pages of docs/reference
 	$(PYTHON) tools/render-docs
+
+macos-check: build ## type-check the Rust half for both kinds of Mac, without one
+	@tools/macos check
+
+macos-wheel: build ## a wheel for each kind of Mac, in build/macos
+	@tools/macos wheel
 
 fuzz-smoke: build ## each fuzz target for FUZZ_SECONDS (30)
 	cd rust/fuzz && cargo build --release --quiet
