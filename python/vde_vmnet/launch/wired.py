@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from vde_vmnet.demo.daemon_process import DaemonProcess
-from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError, UplinkError
+from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError, UplinkError, VdeVmnetError
 from vde_vmnet.launch.command import end_with_parent
 from vde_vmnet.launch.descriptor import Descriptor
 from vde_vmnet.vde_client import PlugTarget, VdeClient
@@ -47,7 +47,7 @@ class PrivateNetwork:
         """Start it, and wait until it is ready. ``closing`` gets what must be taken down. What it says is
         appended to ``log``.
 
-        Raises UplinkError with the daemon's last words.
+        Raises VdeVmnetError with the daemon's own reason and status.
         """
         place = _runtime_folder()
         name = f"vde_vmnet-run-{secrets.token_hex(4)}"
@@ -64,8 +64,21 @@ class PrivateNetwork:
                 prepare=partial(end_with_parent, signal.SIGTERM, os.getpid()),
             )
         )
-        self._daemon.wait_ready()
         self._lost = False
+        try:
+            self._daemon.wait_ready()
+        except UplinkError as error:
+            raise self._refusal() or error from None
+
+    def _refusal(self) -> VdeVmnetError | None:
+        """What the daemon said when it would not start; None when it said nothing of the kind."""
+        status = self._daemon.process.poll()
+        said = re.findall(r"^(?:\S+ \S+ )?ERROR \| (.+)$", self._daemon.log.read_text(errors="replace"), re.MULTILINE)
+        if not status or status < 0 or not said:
+            return None
+        refusal = VdeVmnetError(f"The private network could not be opened. {said[-1]}")
+        refusal.exit_code = status
+        return refusal
 
     def loss(self) -> UplinkError | None:
         """Why the network is gone, once; None while it is there."""
