@@ -233,5 +233,10 @@ def test_the_command_stages_for_a_mac_and_starts_nothing(
         "io.github.virtualsquare.vde-2.vde_switch.plist",
     ]
     assert "is installed below /opt/vde in " in capsys.readouterr().out
+    services = sorted((tmp_path / "Library/LaunchDaemons").iterdir())
+    assert install_main([*place], manager="launchd", run=launchctl) == 0  # an upgrade remembers
+    assert sorted((tmp_path / "Library/LaunchDaemons").iterdir()) == services
+    assert install_main([*place, "--without-vde-switch"], manager="launchd", run=launchctl) == 0
+    assert sorted(path.name for path in (tmp_path / "Library/LaunchDaemons").iterdir()) == [BRIDGED, LABEL]
     assert uninstall_main(place, run=launchctl) == 0
     assert not launchctl.told and not list(tmp_path.iterdir())

@@ -52,7 +52,7 @@ def install_main(argv: Sequence[str], *, manager: str | None = None, run: Runner
         python=PurePosixPath(python.path),
         version=python.version,
         payload=running_package(),
-        with_vde_switch=options.with_vde_switch,
+        with_vde_switch=_wants_vde_switch(options, previous),
         start=not options.no_start and root == Path("/") and _can_start(manager),
     )
     if options.dry_run:
@@ -125,7 +125,15 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add(
         "--with-vde-switch",
         action="store_true",
+        default=None,
         help="launchd only: run PREFIX/bin/vde_switch (of vde-2) as the switch, as the original did",
+    )
+    add(
+        "--without-vde-switch",
+        dest="with_vde_switch",
+        action="store_false",
+        default=None,
+        help="be the switch again, after an installation with one",
     )
     add("--python", metavar="PATH", type=Path, help="the Python to run on; only root may change it (found)")
     add("--no-start", action="store_true", help="install the services and start none")
@@ -168,6 +176,12 @@ def _networks(options: argparse.Namespace, previous: Record | None) -> tuple[Ser
     return tuple(known[interface] for interface in sorted(known, key=lambda name: name or ""))
 
 
+def _wants_vde_switch(options: argparse.Namespace, previous: Record | None) -> bool:
+    if options.with_vde_switch is None:
+        return previous is not None and previous.with_vde_switch
+    return bool(options.with_vde_switch)
+
+
 def _manager() -> str:
     if sys.platform == "darwin":
         return "launchd"
@@ -186,7 +200,7 @@ def _can_start(manager: str) -> bool:
 
 def _check(options: argparse.Namespace, plan: Plan, root: Path, problem: VdeVmnetError | None) -> None:
     """Raises VdeVmnetError when the plan is not to be carried out."""
-    if options.with_vde_switch and plan.manager != "launchd":
+    if plan.with_vde_switch and plan.manager != "launchd":
         raise ConfigurationError(
             "--with-vde-switch is for macOS: there is no unit for vde_switch",
             next_step="Start your vde_switch yourself: the daemon plugs into one that serves at its directory",
@@ -199,7 +213,7 @@ def _check(options: argparse.Namespace, plan: Plan, root: Path, problem: VdeVmne
     for network in plan.networks:
         _refuse_absent_group(network.group or DEFAULT_SOCKET_GROUP)
     switch = Path(plan.prefix) / "bin/vde_switch"
-    if options.with_vde_switch and not switch.exists():
+    if plan.with_vde_switch and not switch.exists():
         raise UnavailableError(
             f'--with-vde-switch: there is no "{switch}"', next_step=f"Install vde-2 with --prefix={plan.prefix}"
         )
@@ -231,6 +245,9 @@ def _in(root: Path) -> str:
 
 def _installed(plan: Plan, root: Path) -> str:
     lines = [f"vde_vmnet {plan.environment.payload.version} is installed below {plan.prefix}{_in(root)}"]
+    environment = plan.environment
+    whose = ", which only root can change" if root == Path("/") else ""
+    lines += [f"It runs on {environment.python} ({'.'.join(map(str, environment.version))}){whose}"]
     lines += [f"Guests plug into {network.switch}" for network in plan.networks] if plan.start else []
     if plan.logs and root == Path("/"):
         lines += [f"Logs: {' '.join(plan.logs)}"]

@@ -84,6 +84,7 @@ class Plan:
     services: tuple[str, ...]
     #: What the services write by themselves.
     logs: tuple[str, ...]
+    with_vde_switch: bool
     #: Whether the services are loaded and started now.
     start: bool
 
@@ -125,7 +126,17 @@ def installation(
         units = {systemd.unit_file(network): network for network in reversed(networks)}
         files += [TextFile(path, systemd.unit_text(units[path], prefix)) for path in sorted(units)]
         services = [systemd.unit_name(network) for network in networks]
-    return Plan(manager, prefix, networks, environment, tuple(files), tuple(services), tuple(logs), start=start)
+    return Plan(
+        manager,
+        prefix,
+        networks,
+        environment,
+        tuple(files),
+        tuple(services),
+        tuple(logs),
+        with_vde_switch=with_vde_switch,
+        start=start,
+    )
 
 
 def _launcher(prefix: PurePosixPath, environment: Environment, name: str, where: str) -> TextFile:

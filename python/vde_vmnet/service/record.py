@@ -31,6 +31,7 @@ class Record:
     logs: tuple[str, ...]
     #: Those we made; parents first.
     folders: tuple[str, ...]
+    with_vde_switch: bool
     #: Whether it was made for another system, with ``--destdir``.
     staged: bool
 
@@ -49,6 +50,7 @@ class Record:
             tuple(str(file.path) for file in plan.files),
             tuple(sorted({*plan.logs, *(previous.logs if previous else ())})),
             tuple(sorted({*folders, *(previous.folders if previous else ())})),
+            plan.with_vde_switch,
             staged,
         )
 
@@ -97,6 +99,7 @@ class Record:
                 tuple(plain["files"]),
                 tuple(plain["logs"]),
                 tuple(plain["folders"]),
+                bool(plain["with_vde_switch"]),
                 bool(plain["staged"]),
             )
         except (ValueError, KeyError, TypeError) as error:
