@@ -73,7 +73,9 @@ class PrivateNetwork:
     def _refusal(self) -> VdeVmnetError | None:
         """What the daemon said when it would not start; None when it said nothing of the kind."""
         status = self._daemon.process.poll()
-        said = re.findall(r"^(?:\S+ \S+ )?ERROR \| (.+)$", self._daemon.log.read_text(errors="replace"), re.MULTILINE)
+        said = re.findall(
+            r"^(?:\S+ \S+ )?ERROR \| (.+)$", self._daemon.log.read_text(errors="replace"), re.MULTILINE
+        )
         if not status or status < 0 or not said:
             return None
         refusal = VdeVmnetError(f"The private network could not be opened. {said[-1]}")
