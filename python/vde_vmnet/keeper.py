@@ -18,6 +18,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -142,22 +143,13 @@ class Keeper:
                 os.kill(self._worker, signal.SIGTERM)
 
     def _reap(self) -> None:
-        while True:
-            try:
-                # Look first: a zombie still has its name, which the message below needs.
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None:
-                return
-            name = _process_name(ended.si_pid)
-            _, status = os.waitpid(ended.si_pid, 0)
-            if ended.si_pid == self._worker:
-                self._worker_ended(os.waitstatus_to_exitcode(status))
+        while (ended := _ended_child()) is not None:
+            pid, name, code = ended
+            if pid == self._worker:
+                self._worker_ended(code)
             elif not self._stopping:
                 self._failure = UplinkError(
-                    f"{name} (pid {ended.si_pid}), which the network needs, ended"
-                    f" {_how(os.waitstatus_to_exitcode(status))}",
+                    f"{name} (pid {pid}), which the network needs, ended {_how(code)}",
                     next_step="Start the daemon again; DEBUG=1 shows what the service said",
                 )
                 self._stop_worker()
@@ -282,11 +274,33 @@ class KeeperChannel:
         return str(reply["ok"]), descriptors
 
 
-def _process_name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return "A service"
+if sys.platform == "darwin":
+
+    def _ended_child() -> tuple[int, str, int] | None:
+        """Number, name and exit code of a child that has ended; None without."""
+        # Python has os.waitid() here from 3.13 on.
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        return (pid, "A service", os.waitstatus_to_exitcode(status)) if pid else None
+
+else:
+
+    def _ended_child() -> tuple[int, str, int] | None:
+        """Number, name and exit code of a child that has ended; None without."""
+        try:
+            # Look first: a zombie still has its name.
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return None
+        if ended is None:
+            return None
+        try:
+            name = Path(f"/proc/{ended.si_pid}/comm").read_text().strip()
+        except OSError:
+            name = "A service"
+        return ended.si_pid, name, os.waitstatus_to_exitcode(os.waitpid(ended.si_pid, 0)[1])
 
 
 def _how(code: int) -> str:

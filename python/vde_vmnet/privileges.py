@@ -164,7 +164,7 @@ def _acting_as(identity: Identity, gid: int) -> Iterator[None]:
     """Root only: the effective ids and groups that the worker will have, for the time of a block."""
     groups, egid = os.getgroups(), os.getegid()
     with _signal_of_parent_s_death_kept():
-        os.setgroups([gid])
+        os.setgroups(_groups(identity, gid))
         os.setegid(identity.gid)
         os.seteuid(identity.uid)
         try:
@@ -194,6 +194,19 @@ def _signal_of_parent_s_death_kept() -> Iterator[None]:
                 os.kill(os.getpid(), number.value)
 
 
+if sys.platform == "darwin":
+
+    def _groups(identity: Identity, gid: int) -> list[int]:
+        """For setgroups(2). The first is the effective group here, which setgid(2) would replace."""
+        return [identity.gid, gid]
+
+else:
+
+    def _groups(identity: Identity, gid: int) -> list[int]:  # noqa: ARG001 - as its other form
+        """For setgroups(2)."""
+        return [gid]
+
+
 def _only_root_changes(directory: Path) -> bool:
     for place in (directory, *directory.parents):
         status = place.stat()
@@ -211,7 +224,7 @@ def drop(identity: Identity, socket_gid: int) -> None:
     if os.geteuid() == 0:
         if sys.platform == "linux":
             _empty_bounding_set()
-        os.setgroups([socket_gid])
+        os.setgroups(_groups(identity, socket_gid))
         # As root these set the real, effective and saved ids alike.
         os.setgid(identity.gid)
         os.setuid(identity.uid)

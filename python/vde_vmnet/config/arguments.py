@@ -116,7 +116,7 @@ def add_vmnet_options(add: Callable[..., object]) -> None:
     add(
         "--vmnet-interface",
         metavar="INTERFACE",
-        help='interface for --vmnet-mode=bridged, e.g. "eth0" or "br0"',
+        help='interface for --vmnet-mode=bridged, e.g. "eth0", "br0", or "en0" on macOS',
     )
     add(
         "--vmnet-gateway",
