@@ -152,6 +152,8 @@ def load_filter(plan: Plan) -> None:
     external = f'oifname "{plan.external}"' if plan.external else f"oifname != {bridge}"
     lines = [f"table inet {table} {{}}", f"delete table inet {table}", f"table inet {table} {{"]
     lines += ["chain forward { type filter hook forward priority filter; policy accept;"]
+    # Neighbours on the segment are none of its business, also where the kernel shows it bridged packets.
+    lines += [f"iifname {bridge} oifname {bridge} accept"]
     if plan.outside:
         # Packets with an address that is not the network's are dropped by the system.
         lines += [f"iifname {bridge} ip saddr != {plan.network} drop"]

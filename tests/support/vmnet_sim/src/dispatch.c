@@ -8,6 +8,7 @@
 #include "dispatch_internal.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,15 @@ void sim_condition_init(pthread_cond_t *condition) {
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(condition, &attributes);
     pthread_condattr_destroy(&attributes);
+}
+
+int sim_thread_create(pthread_t *id, void *(*run)(void *)) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failure = pthread_create(id, NULL, run, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failure;
 }
 
 /* -- What of a queue may run. The queue's lock is held. -- */
@@ -156,7 +166,7 @@ static void submit(dispatch_queue_t queue) {
         pthread_cond_signal(&pool.work);
     } else if (pool.threads < MOST_THREADS && !pool.stopping) {
         /* Every idle thread has a token coming to it, or there is none: another thread. */
-        if (pthread_create(&pool.ids[pool.threads], NULL, serve, NULL) == 0)
+        if (sim_thread_create(&pool.ids[pool.threads], serve) == 0)
             pool.threads++;
         else if (!pool.threads)
             sim_fatal("cannot make a thread: %s", strerror(errno));

@@ -33,6 +33,8 @@ const char *sim_queue_label(const void *queue);
 void sim_run_later(unsigned milliseconds, void *context, dispatch_function_t function);
 /* Wait, not for ever, until no queue has work left: before leaks are counted. */
 void sim_dispatch_settle(void);
+/* A thread of the library's: signals are for the client's own. As pthread_create(3). */
+int sim_thread_create(pthread_t *id, void *(*run)(void *));
 /* The moment of `when` on CLOCK_MONOTONIC. */
 struct timespec sim_deadline(dispatch_time_t when);
 /* A condition variable that counts on CLOCK_MONOTONIC. */

@@ -10,7 +10,6 @@
  * read all they are told of, and else is what they found last time. It is wrong in both directions.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -168,13 +167,9 @@ static void make_ready(void) {
     watch.epoll = epoll_create1(EPOLL_CLOEXEC);
     watch.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN};
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the client's own threads */
     if (watch.epoll < 0 || watch.timer < 0 || epoll_ctl(watch.epoll, EPOLL_CTL_ADD, watch.timer, &event) < 0 ||
-        pthread_create(&watch.thread, NULL, run, NULL) != 0)
+        sim_thread_create(&watch.thread, run) != 0)
         sim_fatal("cannot watch interfaces: %s", strerror(errno));
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     watch.ready = true;
 }
 

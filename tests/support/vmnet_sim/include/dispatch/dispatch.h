@@ -7,9 +7,18 @@
 #ifndef VMNET_SIM_DISPATCH_H
 #define VMNET_SIM_DISPATCH_H
 
+/* What Apple's header brings along, and programs have come to use. */
+#include <Availability.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/types.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifdef __cplusplus
 extern "C" {

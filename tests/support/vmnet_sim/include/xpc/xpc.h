@@ -9,9 +9,13 @@
 #ifndef VMNET_SIM_XPC_H
 #define VMNET_SIM_XPC_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+/* What Apple's header brings along, and programs have come to use. */
+#include <dispatch/dispatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <uuid/uuid.h>
 
 #ifdef __cplusplus
 extern "C" {
