@@ -221,7 +221,7 @@ def test_a_ring_of_256_and_a_read_of_as_many(mac: Namespace, fabric: Fabric) -> 
         assert not other.ask("events 1 5000").startswith("0")
         frames = ours(other.ask("read 256"))
         assert len(frames) >= 250 and set(frames) == {frame("aa" * 50)}, "what came later was lost"
-        assert other.ask("read 256").split()[1] == "0"
+        assert ours(other.ask("read 256")) == []
         one.stop(), other.stop()
 
 
