@@ -45,8 +45,8 @@ for unit in udevd.service udevd-control.socket udevd-kernel.socket udev-trigger.
 done
 cat > $root/etc/systemd/system/default.target <<END
 [Unit]
-Requires=systemd-journald.service dbus.socket
-After=systemd-journald.service dbus.socket
+Wants=systemd-journald.service
+After=systemd-journald.service
 END
 ip link set lo up
 cd $root

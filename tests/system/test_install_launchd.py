@@ -28,29 +28,40 @@ BRIDGED = "io.github.lima-vm.vde_vmnet.bridged.en0.plist"
 
 
 class Launchctl:
-    """Knows what is loaded, as launchd does; refuses the command that is in ``refuse``, once."""
+    """Knows what is loaded, as launchd does; refuses the command that is in ``refuse``, once.
+
+    A service that was told to go is there for two more looks.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.told: list[str] = []
         self.loaded: dict[str, bytes] = {}
         self.refuse: str | None = None
+        self.going: dict[str, int] = {}
 
     def __call__(self, command: Command) -> None:
         words = " ".join(command).removeprefix("/bin/launchctl ")
-        self.told.append(words)
         verb, *rest = words.split()
         label = rest[-1].rpartition("/")[2]
+        if verb == "print":
+            self.going[label] = self.going.get(label, 0) - 1
+            if self.going[label] < 0:
+                raise ServiceError("Could not find service")
+            return
+        self.told.append(words)
         if self.refuse is not None and words.startswith(self.refuse):
             self.refuse = None
             raise ServiceError("launchctl: Input/output error")
         if verb == "bootstrap":
             text = (self.root / f"Library/LaunchDaemons/{label}").read_bytes()
-            if label in self.loaded or plistlib.loads(text)["Label"] != label:
+            if label in self.loaded or self.going.get(label, 0) > 0 or plistlib.loads(text)["Label"] != label:
                 raise ServiceError("Bootstrap failed: 5")
             self.loaded[label] = text
-        elif verb == "bootout" and self.loaded.pop(label, None) is None:
-            raise ServiceError("Boot-out failed: 3: No such process")
+        elif verb == "bootout":
+            if self.loaded.pop(label, None) is None:
+                raise ServiceError("Boot-out failed: 3: No such process")
+            self.going[label] = 2
 
 
 @pytest.fixture(scope="module")

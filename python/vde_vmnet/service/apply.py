@@ -11,6 +11,8 @@ import logging
 import os
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -21,6 +23,7 @@ from vde_vmnet.service.plan import (
     Environment,
     Plan,
     TextFile,
+    look_commands,
     record_path,
     reload_commands,
     start_commands,
@@ -37,6 +40,8 @@ Runner = Callable[[Command], None]
 
 #: Stopping a network takes up to 20 s; starting one waits for the kernel's and for dnsmasq.
 _COMMAND_SECONDS = 90
+#: launchd kills a service 20 s after it was told to end, and nothing tells when it is gone.
+_GONE_SECONDS, _LOOK_SECONDS = 25.0, 0.1
 _CHECK = "import vde_vmnet, vde_vmnet._engine, vde_vmnet.cli; print(vde_vmnet.__version__)"
 
 
@@ -83,13 +88,13 @@ def install(plan: Plan, previous: Record | None, *, root: Path, run: Runner, rep
         if previous is not None:
             gone = tuple(service for service in previous.services if service not in plan.services)
             if plan.start:
-                _tolerate(run, stop_commands(previous.manager, gone))
+                _stop(run, previous.manager, gone)
             for path in sorted({*previous.files} - {str(file.path) for file in plan.files}):
                 place.removed(PurePosixPath(path), undo)
         if plan.start:
-            undo.callback(_tolerate, run, stop_commands(plan.manager, plan.services))
+            undo.callback(_stop, run, plan.manager, plan.services)
             if plan.manager == "launchd":
-                _tolerate(run, stop_commands(plan.manager, plan.services))
+                _stop(run, plan.manager, plan.services)
             for command in start_commands(plan.manager, plan.services):
                 run(command)
         undo.pop_all()
@@ -103,7 +108,7 @@ def uninstall(record: Record, *, root: Path, run: Runner, stop: bool) -> None:
     """
     with _translated():
         if stop:
-            _tolerate(run, stop_commands(record.manager, record.services))
+            _stop(run, record.manager, record.services)
         for path in (*record.files, *record.logs):
             _below(root, PurePosixPath(path)).unlink(missing_ok=True)
         if stop:
@@ -247,6 +252,20 @@ def _own(path: Path, mode: int) -> None:
     if os.geteuid() == 0:
         os.chown(path, 0, 0)
     path.chmod(mode)
+
+
+def _stop(run: Runner, manager: str, services: tuple[str, ...]) -> None:
+    """Those that run; returns when they are gone, so that they can be started again at once."""
+    _tolerate(run, stop_commands(manager, services))
+    until = time.monotonic() + _GONE_SECONDS
+    pause = threading.Event()
+    for look in look_commands(manager, services):
+        while time.monotonic() < until:
+            try:
+                run(look)
+            except ServiceError:
+                break
+            pause.wait(_LOOK_SECONDS)
 
 
 def _tolerate(run: Runner, commands: tuple[Command, ...]) -> None:

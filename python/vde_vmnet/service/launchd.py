@@ -16,7 +16,15 @@ from typing import Any
 
 from vde_vmnet.service.networks import ServiceNetwork
 
-__all__ = ["DIRECTORY", "PropertyList", "logs", "property_lists", "start_commands", "stop_command"]
+__all__ = [
+    "DIRECTORY",
+    "PropertyList",
+    "logs",
+    "look_command",
+    "property_lists",
+    "start_commands",
+    "stop_command",
+]
 
 DIRECTORY = PurePosixPath("/Library/LaunchDaemons")
 _LAUNCHCTL = "/bin/launchctl"
@@ -116,3 +124,8 @@ def start_commands(path: PurePosixPath) -> tuple[tuple[str, ...], ...]:
 def stop_command(path: PurePosixPath) -> tuple[str, ...]:
     """What stops and unloads it; fails when it is not loaded."""
     return (_LAUNCHCTL, "bootout", f"system/{path.name}")
+
+
+def look_command(path: PurePosixPath) -> tuple[str, ...]:
+    """What fails when it is not loaded. ``bootout`` returns before a service that takes its time has ended."""
+    return (_LAUNCHCTL, "print", f"system/{path.name}")

@@ -19,6 +19,7 @@ __all__ = [
     "TextFile",
     "describe",
     "installation",
+    "look_commands",
     "record_path",
     "reload_commands",
     "start_commands",
@@ -163,6 +164,13 @@ def stop_commands(manager: str, services: tuple[str, ...]) -> tuple[Command, ...
     if manager == "launchd":
         return tuple(launchd.stop_command(PurePosixPath(path)) for path in reversed(services))
     return systemd.stop_commands(tuple(reversed(services)))
+
+
+def look_commands(manager: str, services: tuple[str, ...]) -> tuple[Command, ...]:
+    """What fails for each service that is gone, where stopping one does not wait for that."""
+    if manager == "launchd":
+        return tuple(launchd.look_command(PurePosixPath(path)) for path in services)
+    return ()
 
 
 def reload_commands(manager: str) -> tuple[Command, ...]:
