@@ -50,6 +50,18 @@ def test_frames_of_every_length_go_both_ways(engine: Engine) -> None:
             assert read(guest) == frame(mac(1), mac(2), length=length, mark=8)
 
 
+def test_small_frames_that_came_together_all_go_on(engine: Engine) -> None:
+    _, one = attach(engine, 1)
+    _, two = attach(engine, 2)
+    with one, two:
+        two.sendall(framed(frame(BROADCAST, mac(2))))
+        read(one)
+        # More than a batch in one write, after which nothing comes that would wake the engine.
+        sent = [frame(mac(2), mac(1), mark=number % 256) for number in range(900)]
+        one.sendall(b"".join(framed(data) for data in sent))
+        assert [read(two) for _ in sent] == sent
+
+
 def test_a_long_transfer_arrives_byte_for_byte(engine: Engine) -> None:
     _, one = attach(engine, 1)
     _, two = attach(engine, 2)

@@ -53,6 +53,18 @@ impl Partial {
         self.bytes.is_empty()
     }
 
+    /// Bytes that have come, header included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// More of it has come, at most [`Partial::missing`] bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);

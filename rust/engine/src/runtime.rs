@@ -46,6 +46,9 @@ const LARGE_BYTES: u64 = 16 << 10;
 /// of what going to sleep and waking up costs.
 const REST: Duration = Duration::from_micros(4);
 
+/// When everybody else has had a turn.
+const SOON: Duration = Duration::from_nanos(1);
+
 /// The poller's token of the waker; endpoints have their slots.
 const WAKE: u32 = u32::MAX;
 
@@ -403,7 +406,9 @@ impl Loop {
     /// Let the poller watch an endpoint for what it is waiting for now.
     fn watch(&mut self, slot: Slot) {
         let Some(endpoint) = self.endpoints.get_mut(slot) else { return };
-        if let Some(delay) = endpoint.port.again_after().filter(|_| !endpoint.alarm) {
+        let holds = endpoint.port.holds_frames() && endpoint.paused.is_none();
+        let delay = if holds { Some(SOON) } else { endpoint.port.again_after() };
+        if let Some(delay) = delay.filter(|_| !endpoint.alarm) {
             endpoint.alarm = true;
             self.alarms.set(self.now + delay, slot, endpoint.id);
         }

@@ -78,6 +78,12 @@ pub trait Port: Send {
     /// [`Down`], after which the port is dropped, and with it what it was given.
     fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Result<usize, Down>;
 
+    /// Whether frames that were read from the descriptor wait in the port, where the poller does not see them; then
+    /// [`Port::receive`] is called again soon, readable or not.
+    fn holds_frames(&self) -> bool {
+        false
+    }
+
     /// Asked when the poller reports an error or a hang-up; takes the error off the descriptor, so that it is
     /// not reported again.
     ///

@@ -1,8 +1,8 @@
 //! A connected stream socket with QEMU's framing (`-netdev stream`, `-netdev socket,fd=`, socket_vmnet's clients).
 //!
-//! Reading: a first look without taking anything finds out where the frames end, and one scattered read then puts
-//! as many as there is room for straight into their slots. So nothing that is complete ever waits in here, where
-//! the poller would not see it. Only the beginning of a frame that has not all come is kept.
+//! Reading: one call takes what is there, and the frames are copied into their slots. That is cheaper than finding
+//! out first where frames end, since the kernel's share of reading is the larger one. Complete frames that the batch
+//! had no room for wait in here, and the loop is told so ([`Port::holds_frames`]).
 //!
 //! Writing: headers and frames of a batch go out in one call. Of a frame that the kernel took in part, the rest
 //! must follow before anything else; it stays at the head of the loop's queue, and here only how much of it is out.
@@ -18,25 +18,19 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use super::{Down, Port, PortError, descriptor};
-use crate::frame;
 use crate::framing::{self, HEADER_LEN, Partial};
 use crate::pool::{BATCH, Batch, FrameRef, Received};
 use crate::stats::{Counters, DropReason};
 use crate::vnet_header::{self, VnetHeader};
 
-/// Bytes looked at for each frame there is room for. Chosen: above a full frame, so that a batch of them is seen
-/// at once; a longer frame is put together from two reads.
-const LOOK_A_FRAME: usize = 2048;
+/// Bytes taken in one call at most. Chosen: a batch of full frames (64 of 1518 bytes with their lengths), so that
+/// none of them waits; more than the longest frame.
+const LOOK: usize = 96 << 10;
+const _: () = assert!(LOOK > HEADER_LEN + framing::MAX_LEN);
 
-/// Bytes looked at in one call at most.
-const LOOK: usize = LOOK_A_FRAME * BATCH;
-
-/// In a slot, where a frame's length is read to so that the frame itself comes to lie behind its virtio-net
-/// header, which is written over it afterwards.
-const LENGTH_AT: usize = vnet_header::LEN - HEADER_LEN;
-
-/// What a slot does not hold of the longest frame that a peer may send; the frame is dropped, but must be read.
-const OVERHANG: usize = framing::MAX_LEN - frame::MAX_LEN;
+/// A frame that has begun with more than this is read to its end by calls of its own; a shorter beginning is put in
+/// front of what comes next. Chosen: above a full frame, the beginning of which is what a call ends with.
+const SHORT: usize = 2048;
 
 type Look = [MaybeUninit<u8>; LOOK];
 
@@ -44,6 +38,9 @@ type Look = [MaybeUninit<u8>; LOOK];
 pub struct Stream {
     socket: OwnedFd,
     partial: Partial,
+    /// Bytes that begin with a complete frame (or an impossible length) at `held_at`.
+    held: Vec<u8>,
+    held_at: usize,
     /// Bytes of the next frame to be sent, header included, that are out already.
     out: usize,
 }
@@ -61,19 +58,26 @@ impl Stream {
         }
         descriptor::set_nonblocking(own.as_fd()).map_err(|source| PortError::Unusable { fd: given, source })?;
         descriptor::enlarge_buffers(own.as_fd());
-        Ok(Self { socket: own, partial: Partial::default(), out: 0 })
+        Ok(Self { socket: own, partial: Partial::default(), held: Vec::new(), held_at: 0, out: 0 })
     }
 
-    /// Read at most `len` bytes into `look`, or only look at them; `None` when there is nothing now.
-    fn recv<'a>(&self, look: &'a mut Look, len: usize, flags: libc::c_int) -> Result<Option<&'a [u8]>, Down> {
-        let len = len.min(LOOK);
+    /// Read at most `len` bytes into `look` from `from` on, or only look at them; how many, or `None` when there are
+    /// none now.
+    fn recv(
+        &self,
+        look: &mut Look,
+        from: usize,
+        len: usize,
+        flags: libc::c_int,
+    ) -> Result<Option<usize>, Down> {
+        let target = &mut look[from..];
+        let len = len.min(target.len());
         loop {
-            // SAFETY: the pointer is that of `look`, which is at least `len` bytes long and outlives the call.
-            let result = unsafe { libc::recv(self.socket.as_raw_fd(), look.as_mut_ptr().cast(), len, flags) };
+            // SAFETY: the pointer is that of `target`, which is at least `len` bytes long and outlives the call.
+            let result = unsafe { libc::recv(self.socket.as_raw_fd(), target.as_mut_ptr().cast(), len, flags) };
             match usize::try_from(result) {
                 Ok(0) => return Err(Down::closed()),
-                // SAFETY: the kernel has written that many bytes, which is at most `len`.
-                Ok(got) => return Ok(Some(unsafe { std::slice::from_raw_parts(look.as_ptr().cast(), got) })),
+                Ok(got) => return Ok(Some(got)),
                 Err(_) => match io::Error::last_os_error() {
                     error if error.kind() == io::ErrorKind::Interrupted => {}
                     error if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -86,67 +90,43 @@ impl Stream {
     /// Read more of the frame that is not complete; `true` when the next one may be looked at.
     fn complete_partial(&mut self, look: &mut Look, batch: &mut Batch) -> Result<bool, Down> {
         let missing = self.partial.missing().map_err(|error| Down(error.to_string()))?;
-        let Some(bytes) = self.recv(look, missing, 0)? else { return Ok(false) };
-        let all = bytes.len() == missing;
-        self.partial.extend(bytes);
+        let Some(got) = self.recv(look, 0, missing, 0)? else { return Ok(false) };
+        let all = got == missing;
+        // SAFETY: the kernel has written that many bytes.
+        self.partial.extend(unsafe { begun(look, got) });
         if !all || self.partial.missing().map_err(|error| Down(error.to_string()))? > 0 {
             // Some bytes came, so that the report was not in vain.
             batch.push(Received::Nothing, None);
             return Ok(false);
         }
-        let frame = self.partial.frame();
-        if let Some(slot) = batch.free_slots().next() {
-            let room = &mut slot[vnet_header::LEN..];
-            let fits = frame.len().min(room.len());
-            room[..fits].copy_from_slice(&frame[..fits]);
-        }
-        batch.push(received(frame.len()), Some(VnetHeader::default()));
+        push(batch, self.partial.frame());
         self.partial.clear();
         Ok(true)
     }
 
-    /// Read frames of these lengths, all of which are there, into the slots of `batch`.
-    fn take(&mut self, lens: &[usize], batch: &mut Batch) -> Result<(), Down> {
-        let mut overhang = [MaybeUninit::<u8>::uninit(); OVERHANG];
-        let mut iovs = [const { MaybeUninit::<libc::iovec>::uninit() }; 2 * BATCH];
-        let mut used = 0;
-        let mut point = |base: *mut libc::c_void, iov_len: usize| {
-            iovs[used].write(libc::iovec { iov_base: base, iov_len });
-            used += 1;
-        };
-        for (slot, len) in batch.free_slots().zip(lens) {
-            let room = slot.len() - vnet_header::LEN;
-            point(slot[LENGTH_AT..].as_mut_ptr().cast(), HEADER_LEN + (*len).min(room));
-            if *len > room {
-                point(overhang.as_mut_ptr().cast(), len - room);
-            }
-        }
-        let mut message = message(iovs.as_mut_ptr().cast(), used);
-        // SAFETY: the message points to `used` iovecs that were written above; each points into its own slot of
-        // `batch`, or to `overhang`, whose bytes nobody reads. All of it outlives the call.
-        let result = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
-        let mut got = match usize::try_from(result) {
-            Ok(0) => return Err(Down::closed()),
-            Ok(got) => got,
-            Err(_) => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-                error => return Err(lost(&error)),
-            },
-        };
-        for len in lens {
-            let whole = HEADER_LEN + len;
-            if got < whole {
-                // Less than the look has shown, which a signal may do: the rest comes later.
-                if let Some(slot) = batch.free_slots().next() {
-                    let begun = slot.get(LENGTH_AT..LENGTH_AT + got);
-                    self.partial.extend(begun.ok_or_else(|| Down("a frame was cut by the kernel".into()))?);
+    /// Put the frames at the beginning of `bytes` into `batch`, and keep the beginning of one. How many bytes were
+    /// not looked at, because there was no more room.
+    fn unpack(&mut self, bytes: &[u8], batch: &mut Batch) -> Result<usize, Down> {
+        let (mut rest, before) = (bytes, batch.len());
+        loop {
+            match framing::first_frame(rest) {
+                Ok(Some(len)) if batch.room() > 0 => {
+                    push(batch, &rest[HEADER_LEN..][..len]);
+                    rest = &rest[HEADER_LEN + len..];
                 }
-                return Ok(());
+                Ok(None) => {
+                    self.partial.extend(rest);
+                    if batch.len() == before {
+                        // Some bytes came, so that the report was not in vain.
+                        batch.push(Received::Nothing, None);
+                    }
+                    return Ok(0);
+                }
+                // Frames before it are still good.
+                Err(error) if batch.len() == before => return Err(Down(error.to_string())),
+                Ok(Some(_)) | Err(_) => return Ok(rest.len()),
             }
-            got -= whole;
-            batch.push(received(*len), Some(VnetHeader::default()));
         }
-        Ok(())
     }
 
     /// One call for `frames`; how many bytes of their headers and contents the kernel took.
@@ -188,8 +168,25 @@ fn lost(error: &io::Error) -> Down {
     if error.kind() == io::ErrorKind::ConnectionReset { Down::closed() } else { Down(error.to_string()) }
 }
 
-fn received(len: usize) -> Received {
-    if len == 0 { Received::Nothing } else { Received::Frame(len) }
+/// The first `len` bytes of `look`.
+///
+/// # Safety
+/// They have been written.
+unsafe fn begun(look: &Look, len: usize) -> &[u8] {
+    debug_assert!(len <= LOOK);
+    // SAFETY: the caller says that they have been written.
+    unsafe { std::slice::from_raw_parts(look.as_ptr().cast(), len) }
+}
+
+/// Copy a frame into the next slot; of one that is too long, the length.
+fn push(batch: &mut Batch, frame: &[u8]) {
+    if let Some(slot) = batch.free_slots().next() {
+        let room = &mut slot[vnet_header::LEN..];
+        let fits = frame.len().min(room.len());
+        room[..fits].copy_from_slice(&frame[..fits]);
+    }
+    let received = if frame.is_empty() { Received::Nothing } else { Received::Frame(frame.len()) };
+    batch.push(received, Some(VnetHeader::default()));
 }
 
 impl Port for Stream {
@@ -198,39 +195,38 @@ impl Port for Stream {
     }
 
     fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
-        let mut look: Look = [const { MaybeUninit::uninit() }; LOOK];
-        if !self.partial.is_empty() && !self.complete_partial(&mut look, batch)? {
-            return Ok(());
-        }
-        let room = batch.room();
-        if room == 0 {
-            return Ok(());
-        }
-        let Some(bytes) = self.recv(&mut look, room * LOOK_A_FRAME, libc::MSG_PEEK)? else { return Ok(()) };
-        let mut lens = [0; BATCH];
-        let (mut count, mut rest) = (0, bytes);
-        while count < room {
-            match framing::first_frame(rest) {
-                Ok(Some(len)) => {
-                    lens[count] = len;
-                    count += 1;
-                    rest = &rest[HEADER_LEN + len..];
-                }
-                Ok(None) => break,
-                // Frames before it are still good.
-                Err(_) if count > 0 => break,
-                Err(error) => return Err(Down(error.to_string())),
+        if self.holds_frames() {
+            let held = std::mem::take(&mut self.held);
+            let later = self.unpack(&held[self.held_at..], batch)?;
+            if later > 0 {
+                self.held_at = held.len() - later;
+                self.held = held;
             }
+            return Ok(());
         }
-        if count > 0 {
-            return self.take(&lens[..count], batch);
+        let mut look: Look = [const { MaybeUninit::uninit() }; LOOK];
+        if self.partial.len() > SHORT && !self.complete_partial(&mut look, batch)? {
+            return Ok(());
         }
-        let seen = bytes.len();
-        if let Some(bytes) = self.recv(&mut look, seen, 0)? {
-            self.partial.extend(bytes);
+        // What has begun before goes in front.
+        let before = self.partial.len();
+        for (place, byte) in look.iter_mut().zip(self.partial.bytes()) {
+            place.write(*byte);
         }
-        batch.push(Received::Nothing, None);
+        let Some(got) = self.recv(&mut look, before, LOOK, 0)? else { return Ok(()) };
+        self.partial.clear();
+        // SAFETY: the first `before` bytes were written above, and the kernel has written that many behind them.
+        let bytes = unsafe { begun(&look, before + got) };
+        let later = self.unpack(bytes, batch)?;
+        if later > 0 {
+            self.held.extend_from_slice(&bytes[bytes.len() - later..]);
+            self.held_at = 0;
+        }
         Ok(())
+    }
+
+    fn holds_frames(&self) -> bool {
+        !self.held.is_empty()
     }
 
     fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Result<usize, Down> {
@@ -272,7 +268,7 @@ impl Port for Stream {
 
     fn health(&mut self) -> Result<(), Down> {
         let mut look: Look = [const { MaybeUninit::uninit() }; LOOK];
-        self.recv(&mut look, 1, libc::MSG_PEEK).map(drop)
+        self.recv(&mut look, 0, 1, libc::MSG_PEEK).map(drop)
     }
 
     fn sender_waits(&self) -> bool {
@@ -293,6 +289,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::frame;
 
     fn joined() -> (Stream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
