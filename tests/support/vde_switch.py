@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vde_vmnet.demo.daemon_process import FileWatch
+from vde_vmnet.demo.watches import FileWatch
 from vde_vmnet.sockets import is_stale
 
 __all__ = ["VdeSwitch"]

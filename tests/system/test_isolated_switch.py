@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.vde_peer import VdePeer, frame
-from vde_vmnet.demo.daemon_process import DaemonProcess, FileWatch
+from vde_vmnet.demo.daemon_process import DaemonProcess
+from vde_vmnet.demo.watches import FileWatch
 
 BROADCAST = -1
 #: As root the daemon serves as nobody; the test's own group lets it, and the tests, in.

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.daemon import wait_until, watch_end
 from tests.system.running import ISOLATED, RUN, children, command_line, leftovers, run, started
-from vde_vmnet.demo.daemon_process import FileWatch
+from vde_vmnet.demo.watches import FileWatch
 
 
 @pytest.fixture(autouse=True)

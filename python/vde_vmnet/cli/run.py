@@ -180,17 +180,18 @@ class _Run:
     ) -> tuple[PrivateNetwork | None, dict[str, str]]:
         """Fill the descriptor; what the command's environment says about it."""
         private = None
-        address = self._network
-        if address is None:
-            private = PrivateNetwork(self._daemon, log=self._options.log, closing=closing)
-            datagrams = self._kind is DescriptorType.DGRAM
-            address = str(private.directory if datagrams else private.stream)
-        elif self._account is not None:
-            # Nothing here needs root any more, and who may plug in is decided as for that user.
-            identity.become(self._account)
-            self._account = None
-        kind = connect(address, self._kind, descriptor, closing)
-        shown = str(private.directory) if private is not None else address
+        shown = self._network
+        if shown is None:
+            kind = self._kind or DescriptorType.STREAM
+            private = PrivateNetwork(self._daemon, kind, log=self._options.log, closing=closing)
+            descriptor.fill(private.connection)
+            shown = str(private.directory)
+        else:
+            if self._account is not None:
+                # Nothing here needs root any more, and who may plug in is decided as for that user.
+                identity.become(self._account)
+                self._account = None
+            kind = connect(shown, self._kind, descriptor, closing)
         _log.info("On the %s network %s", "private" if private is not None else "running", shown)
         return private, {
             "VDE_VMNET_FD": str(descriptor.number),
@@ -244,7 +245,7 @@ def _daemon_options(others: list[str]) -> list[str]:
         raise ConfigurationError(
             f'"{given.vdeswitch[0]}" is no option', next_step="Put -- before COMMAND, and = before a value"
         )
-    for option in ("pidfile", "vde_switch", "version"):
+    for option in ("pidfile", "vde_switch", "fd", "version"):
         if getattr(given, option):
             raise ConfigurationError(f"--{option.replace('_', '-')} is not for vde_vmnet run")
     return others

@@ -6,12 +6,10 @@ pidfile and its exit status.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import shlex
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -20,46 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from vde_vmnet.demo.watches import ExitWatch, FileWatch
 from vde_vmnet.errors import UplinkError
 
-__all__ = ["DaemonProcess", "FileWatch"]
+__all__ = ["DaemonProcess"]
 
 # It is ready within half a second; the rest is for a machine that is busy.
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 20.0
-
-# sys/inotify.h: CLOSE_WRITE | MOVED_TO | CREATE; and the fixed part of an event.
-_IN_APPEARS = 0x008 | 0x080 | 0x100
-_IN_CLOEXEC = os.O_CLOEXEC
-_IN_NONBLOCK = os.O_NONBLOCK
-_EVENT = struct.Struct("iIII")
-
-
-class FileWatch:
-    """Readable whenever something appears or is written in a directory. A context manager."""
-
-    def __init__(self, directory: Path) -> None:
-        """Raises OSError when the directory is not there."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        self.fd: int = libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK)
-        if self.fd < 0 or libc.inotify_add_watch(self.fd, os.fsencode(directory), _IN_APPEARS) < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(directory))
-
-    def drain(self) -> None:
-        """Forget what has happened so far."""
-        try:
-            while os.read(self.fd, 64 * _EVENT.size):
-                pass
-        except BlockingIOError:
-            return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self.fd)
 
 
 class DaemonProcess:
@@ -76,11 +42,12 @@ class DaemonProcess:
         environment: Mapping[str, str] | None = None,
         program: Sequence[str] = ("-P", "-m", "vde_vmnet"),
         prepare: Callable[[], object] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         """Start it; returns at once. ``prefix`` goes before the command (to enter a namespace), ``log``
         gets its messages, ``environment`` is added to ours, ``program`` is what Python is to run (-P:
         it may be root, and not every directory's modules are for root to run), ``prepare`` is called in the
-        child before anything else."""
+        child before anything else, ``pass_fds`` are descriptors that it keeps."""
         self.directory = directory
         self.pidfile = pidfile
         self.log = log
@@ -108,6 +75,7 @@ class DaemonProcess:
                 env={**os.environ, **absolute, **(environment or {})},
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on
                 preexec_fn=prepare,
+                pass_fds=pass_fds,
             )
 
     def wait_ready(self, seconds: float = _READY_SECONDS) -> float:
@@ -116,23 +84,17 @@ class DaemonProcess:
         Raises UplinkError with the daemon's last words when it ends before, or is not ready in time.
         """
         deadline = time.monotonic() + seconds
-        ended = os.pidfd_open(self.process.pid)
-        try:
-            with FileWatch(self.pidfile.parent) as watch:
-                poll = select.poll()
-                poll.register(watch.fd, select.POLLIN)
-                poll.register(ended, select.POLLIN)
-                while not self._ready():
-                    left = deadline - time.monotonic()
-                    if self.process.poll() is not None:
-                        raise UplinkError(
-                            f"The daemon ended with status {self.process.returncode}: {self.words()}"
-                        )
-                    if left <= 0 or not poll.poll(left * 1000):
-                        raise UplinkError(f"The daemon was not ready after {seconds:.0f} s: {self.words()}")
-                    watch.drain()
-        finally:
-            os.close(ended)
+        with ExitWatch(self.process.pid) as ended, FileWatch(self.pidfile.parent) as watch:
+            poll = select.poll()
+            poll.register(watch.fd, select.POLLIN)
+            poll.register(ended.fd, select.POLLIN)
+            while not self._ready():
+                left = deadline - time.monotonic()
+                if self.process.poll() is not None:
+                    raise UplinkError(f"The daemon ended with status {self.process.returncode}: {self.words()}")
+                if left <= 0 or not poll.poll(left * 1000):
+                    raise UplinkError(f"The daemon was not ready after {seconds:.0f} s: {self.words()}")
+                watch.drain()
         return time.monotonic() - self.started
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = _STOP_SECONDS) -> int:

@@ -1,7 +1,8 @@
 """The network of a command: a private daemon, or one that runs; and one connection to it.
 
 Everything that a private network has in the file system is made by its daemon, which removes it also when we
-are killed. Names are random, in a folder that only this user can change where there is one.
+are killed: the command's connection is a socket pair, of which the daemon has the other end (``--fd``), and it
+ends when nobody is left at ours. Names are random, in a folder of this user where there is one.
 """
 
 from __future__ import annotations
@@ -43,27 +44,38 @@ class DescriptorType(enum.Enum):
 class PrivateNetwork:
     """A daemon that only one command is on. A context manager that stops it."""
 
-    def __init__(self, options: Sequence[str], *, log: Path | None, closing: ExitStack) -> None:
-        """Start it, and wait until it is ready. ``closing`` gets what must be taken down. What it says is
-        appended to ``log``.
+    def __init__(
+        self, options: Sequence[str], kind: DescriptorType, *, log: Path | None, closing: ExitStack
+    ) -> None:
+        """Start it, and wait until it is ready. ``closing`` gets what must be taken down. ``kind`` is that of
+        the connection. What the daemon says is appended to ``log``.
 
         Raises VdeVmnetError with the daemon's own reason and status.
         """
         place = _runtime_folder()
         name = f"vde_vmnet-run-{secrets.token_hex(4)}"
-        #: Its switch directory, and its stream socket.
-        self.directory, self.stream = place / name, place / f"{name}.sock"
+        #: Where others may plug in.
+        self.directory = place / name
+        types = {DescriptorType.STREAM: socket.SOCK_STREAM, DescriptorType.DGRAM: socket.SOCK_DGRAM}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, types[kind])
+        #: The command's end. Kept here too, so that the network outlives the command.
+        self.connection = closing.enter_context(ours)
+        for end in (ours, theirs):
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         # Without a name, so that nothing stays of it after kill -9.
         unnamed = closing.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is one
-        self._daemon = closing.enter_context(
-            DaemonProcess(
-                self.directory,
-                (*options, f"--stream={self.stream}"),
-                pidfile=place / f"{name}.pid",
-                log=log or Path(f"/dev/fd/{unnamed.fileno()}"),
-                prepare=partial(end_with_parent, signal.SIGTERM, os.getpid()),
+        with theirs:
+            self._daemon = closing.enter_context(
+                DaemonProcess(
+                    self.directory,
+                    (*options, f"--fd={theirs.fileno()}"),
+                    pidfile=place / f"{name}.pid",
+                    log=log or Path(f"/dev/fd/{unnamed.fileno()}"),
+                    prepare=partial(end_with_parent, signal.SIGTERM, os.getpid()),
+                    pass_fds=(theirs.fileno(),),
+                )
             )
-        )
         self._lost = False
         try:
             self._daemon.wait_ready()
