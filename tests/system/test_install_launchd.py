@@ -210,6 +210,30 @@ def test_a_killed_installation_is_finished_by_the_next_or_removed(
     assert picture(root) == before
 
 
+def test_killed_while_upgrading_nothing_of_either_is_forgotten(
+    root: Path, python: tuple[PurePosixPath, tuple[int, int, int]]
+) -> None:
+    before = picture(root)
+    launchctl = Launchctl(root)
+    install(plan(python, switch=True), None, root=root, run=launchctl)
+    kept: list[dict[str, bytes | str | None]] = []
+
+    def killed(command: Command) -> None:
+        if "bootout" in command and not kept:
+            kept.append(picture(root))
+        launchctl(command)
+
+    install(plan(python, ServiceNetwork("en0")), read_record(PREFIX, root), root=root, run=killed)
+    # As it was at the first bootout: the new files beside those that were to go.
+    for name, content in kept[0].items():
+        if isinstance(content, bytes) and name.startswith(("Library/", "opt/vde/lib/vde_vmnet.json")):
+            (root / name).write_bytes(content)
+    record = read_record(PREFIX, root)
+    assert record is not None and len(record.services) == 3
+    uninstall(record, root=root, run=launchctl, stop=True)
+    assert picture(root) == before and not launchctl.loaded
+
+
 def test_what_others_installed_is_not_overwritten_unasked(
     root: Path, python: tuple[PurePosixPath, tuple[int, int, int]]
 ) -> None:

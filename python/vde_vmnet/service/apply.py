@@ -81,7 +81,7 @@ def install(plan: Plan, previous: Record | None, *, root: Path, run: Runner, rep
         made = [str(folder) for folder in plan.folders if place.folder(folder, undo)]
         staged = root != Path("/")
         record = Record.of(plan, folders=tuple(made), staged=staged, previous=previous)
-        place.file(TextFile(record_path(plan.prefix), record.render()), undo)
+        place.file(TextFile(record_path(plan.prefix), record.over(previous).render()), undo)
         discard = place.environment(plan.environment, undo)
         for file in plan.files:
             place.file(file, undo)
@@ -97,6 +97,7 @@ def install(plan: Plan, previous: Record | None, *, root: Path, run: Runner, rep
                 _stop(run, plan.manager, plan.services)
             for command in start_commands(plan.manager, plan.services):
                 run(command)
+        _put(_below(root, record_path(plan.prefix)), record.render().encode(), 0o644)
         undo.pop_all()
     shutil.rmtree(discard, ignore_errors=True)
 

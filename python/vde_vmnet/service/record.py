@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
 from typing import Any
@@ -52,6 +52,16 @@ class Record:
             tuple(sorted({*folders, *(previous.folders if previous else ())})),
             plan.with_vde_switch,
             staged,
+        )
+
+    def over(self, previous: Record | None) -> Record:
+        """The record while ``previous`` is being replaced: what is there may be of either."""
+        if previous is None:
+            return self
+        return replace(
+            self,
+            services=tuple(dict.fromkeys((*self.services, *previous.services))),
+            files=tuple(dict.fromkeys((*self.files, *previous.files))),
         )
 
     def render(self) -> str:
