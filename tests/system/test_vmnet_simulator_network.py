@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.daemon import wait_until
 from tests.support.netns import Namespace, wire
 from tests.support.vmnet_client import Relay, program
 from tests.support.vmnet_sim import Fabric
@@ -62,6 +63,16 @@ def test_a_shared_guest_gets_a_lease_and_reaches_gateway_and_world(
         assert guest.succeeds("ping", "-c", "1", "-W", "2", "192.168.64.1")
         assert guest.succeeds("ping", "-c", "1", "-W", "2", "203.0.113.2")
         relay.close()
+
+
+def test_leases_are_of_the_range_after_the_gateway(
+    mac: Namespace, fabric: Fabric, guest: Namespace, tmp_path: Path
+) -> None:
+    given = {"start_address": "10.1.2.5", "end_address": "10.1.2.6", "subnet_mask": "255.255.0.0"}
+    relay = Relay(mac, fabric, guest, operation_mode="shared", **given)
+    assert ask_for_lease(guest, tmp_path).startswith("LEASE 10.1.2.6/16 router=10.1.2.5 ")
+    wait_until(lambda: "\tip_address=10.1.2.6\n" in fabric.leases.read_text(), "the lease is written down")
+    relay.close()
 
 
 def test_nothing_is_left_when_the_last_interface_stops_or_its_program_is_killed(

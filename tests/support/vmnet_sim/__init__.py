@@ -38,6 +38,7 @@ class Fabric:
         #: What makes bootpd read `bootptab` again.
         bootpd = str(HERE / "bootpd.py")
         self.restart_bootpd = (sys.executable, "-I", "-S", bootpd, self._path("fabric.sock"))
+        self.leases.touch()
         self._report = self._folder / "report"
         self._said = ""
         self._report.touch()

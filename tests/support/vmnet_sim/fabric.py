@@ -92,6 +92,9 @@ class Fabric:
         except RefusedError as error:
             answer = {"status": str(error.status)}
             self._log(f"{message.decode()}: {error.status}: {error}")
+        except (KeyError, ValueError) as error:
+            answer = {"status": "1003"}
+            self._log(f"{message.decode()}: {type(error).__name__}: {error}")
         except OSError as error:
             answer = {"status": "1001"}
             self._log(f"{message.decode()}: {error}")

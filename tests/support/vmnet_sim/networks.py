@@ -78,7 +78,7 @@ def _create(world: World, request: Request) -> Network:
     network.mtu = int(request["mtu"])
     network.orphan = request["orphan"] == "1"
     network.start_fails = request["subnet_zero_fails"] == "1" and given == subnet.network_address
-    prefix = IPv6Network(f"{request['prefix']}/64") if "prefix" in request else random_prefix()
+    prefix = IPv6Network(f"{request['prefix']}/64", strict=False) if "prefix" in request else random_prefix()
     plan = world.plan(network, subnet, subnet[1], subnet[-2], prefix if mode == SHARED else None)
     plan.external = request.get("external")
     plan.nat44, plan.nat66 = request["no_nat44"] == "0", request["no_nat66"] == "0"
