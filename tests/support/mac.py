@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support import vmnet_launcher
+from tests.support import as_user, vmnet_launcher
 from tests.support.daemon import wait_until
 from tests.support.netns import Namespace, wire
 from tests.support.vmnet_sim import Fabric, build
@@ -68,20 +68,20 @@ class SimulatedMac:
         """The daemon, just started; ``user``: as whom, without privilege, in a folder of their own."""
         place, log = self.place, self.place / f"{name}.log"
         log.unlink(missing_ok=True)
-        prefix: tuple[str, ...] = ()
+        start: tuple[str, ...] = (_LAUNCHER,)
         if user is not None:
             place = self.place / user
             place.mkdir(exist_ok=True)
             shutil.chown(place, user)
-            prefix = ("setpriv", f"--reuid={user}", "--regid=nogroup", "--clear-groups")
+            start = as_user.program(user)
         return DaemonProcess(
             place / name,
             (*(() if user else (f"--vde-group={os.getegid()}",)), *options),
             pidfile=place / f"{name}.pid",
             log=log,
-            prefix=self.namespace.command(*prefix),
+            prefix=self.namespace.command(),
             environment=self.environment(macos, faults),
-            program=(_LAUNCHER, "--library", str(build(macos)), "--"),
+            program=(*start, "--library", str(build(macos)), "--"),
         )
 
     @contextlib.contextmanager

@@ -1,0 +1,101 @@
+"""On Linux: what the network is like for programs (--json), its MTU, and the commands leases and doctor."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import as_user
+from tests.support.daemon import GATEWAY, Daemon
+from tests.support.mac import TapGuest
+from tests.support.netns import Namespace
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Daemon]:
+    options = (f"--vmnet-gateway={GATEWAY}", "--vmnet-mtu=4000", "--json")
+    with Namespace("host") as host, Daemon(host, *options) as running:
+        yield running
+
+
+def command(
+    host: Namespace, *argv: str, program: tuple[str, ...] = ("-m", "vde_vmnet")
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        host.command(sys.executable, *program, *argv),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_what_it_is_like_as_one_line(network: Daemon) -> None:
+    (line,) = [line for line in network.log().splitlines() if line.startswith("{")]
+    assert json.loads(line) == {
+        "vmnet_start_address": GATEWAY,
+        "vmnet_end_address": "192.168.105.254",
+        "vmnet_subnet_mask": "255.255.255.0",
+        "vmnet_mtu": 4000,
+        "mode": "shared",
+        "device": network.device,
+    }
+
+
+def test_the_mtu_and_the_lease(network: Daemon, tmp_path: Path) -> None:
+    assert "mtu 4000" in network.host.run("ip", "link", "show", network.device)
+    assert command(network.host, "leases").stdout == "No leases\n"
+    script = tmp_path / "script"
+    script.write_text('#!/bin/busybox sh\n[ "$1" = bound ] && echo "BOUND $ip $mtu"\n')
+    script.chmod(0o755)
+    with TapGuest(network.process) as guest:
+        said = guest.run("busybox", "udhcpc", "-i", "eth0", "-f", "-n", "-q", "-s", str(script), check=False)
+    (bound,) = [line.split() for line in said.splitlines() if line.startswith("BOUND")]
+    assert bound[2] == "4000"
+    for argv in ((), (str(network.directory),)):
+        listed = json.loads(command(network.host, "leases", "--json", *argv).stdout)
+        assert [(one["address"], one["mac"]) for one in listed] == [(bound[1], guest.mac)]
+    table = command(network.host, "leases").stdout.splitlines()
+    assert table[0].split() == ["ADDRESS", "MAC", "NAME", "EXPIRES"]
+    assert table[1].split()[:2] == [bound[1], guest.mac]
+
+
+def test_leases_of_a_network_that_is_not_there(network: Daemon) -> None:
+    missing = command(network.host, "leases", "/nonexistent")
+    assert missing.returncode == 3
+    assert 'No network with addresses to hand out runs at "/nonexistent"' in missing.stderr
+
+
+def test_leases_are_not_everybody_s(network: Daemon) -> None:
+    refused = command(network.host, "leases", program=as_user.program("nobody"))
+    assert refused.returncode == 4, refused.stderr
+    assert "Run with sudo" in refused.stderr
+
+
+def test_doctor(network: Daemon) -> None:
+    found = command(network.host, "doctor", "--vmnet-gateway=192.168.222.1")
+    assert found.returncode == 0, found.stdout
+    assert "subnet 192.168.222.0/24: free" in found.stdout
+    taken = command(network.host, "doctor", f"--vmnet-gateway={GATEWAY}")
+    assert taken.returncode == 5
+    assert "FAIL  subnet 192.168.105.0/24: --vmnet-gateway asks for 192.168.105.0/24" in taken.stdout
+    assert command(network.host, "doctor", "--vmnet-gateway=nonsense").returncode == 1
+
+
+def test_doctor_without_privilege_says_so(network: Daemon) -> None:
+    found = command(network.host, "doctor", program=as_user.program("nobody"))
+    assert found.returncode == 4, found.stdout + found.stderr
+    assert "FAIL  privilege: may not configure the network" in found.stdout
+
+
+def test_a_forward_is_refused_with_what_to_do_instead(network: Daemon) -> None:
+    refused = command(network.host, "--forward=80:192.168.105.2:80", "/tmp/never")
+    assert refused.returncode == 1
+    assert "--forward is for the vmnet uplink of macOS" in refused.stderr
