@@ -26,7 +26,7 @@ HELLO = b"hello from the guest\n"
 def apple() -> Iterator[tuple[SimulatedMac, Namespace]]:
     """A Mac and what is beyond it."""
     with SimulatedMac() as simulated:
-        yield simulated, simulated.lan()
+        yield simulated, simulated.lan
 
 
 @contextmanager

@@ -7,6 +7,7 @@ with SimulatedMac() as mac, mac.daemon("--vmnet-gateway=192.168.105.1") as daemo
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -50,8 +51,9 @@ class SimulatedMac:
         #: Lines of the report that a test caused on purpose.
         self.expected_report = ""
 
+    @functools.cached_property
     def lan(self) -> Namespace:
-        """A cable from ``en0`` of this Mac to a namespace with the address 203.0.113.10; made once."""
+        """At the other end of ``en0``: 203.0.113.10, where this Mac is 203.0.113.1. Made when asked for."""
         other = self._closing.enter_context(Namespace("lan"))
         wire(self.namespace, "en0", other, "eth0")
         self.namespace.run("ip", "address", "add", "203.0.113.1/24", "dev", "en0")

@@ -27,6 +27,7 @@ from vde_vmnet.uplinks.vmnet import interface, xpc
 from vde_vmnet.uplinks.vmnet.abi import Binding, OperatingMode
 from vde_vmnet.uplinks.vmnet.failures import Situation
 from vde_vmnet.uplinks.vmnet.library import Library
+from vde_vmnet.uplinks.vmnet.patience import Patience
 
 __all__ = ["main"]
 
@@ -48,7 +49,7 @@ def _start(binding: Binding) -> interface.Interface:
     situation = Situation(doing="start the interface", mode=Mode.HOST, root=True, network_api=True)
     with xpc.description(binding, entries) as description:
         begin = partial(binding.call, "vmnet_start_interface", description)
-        return interface.start(binding, "vmnet", begin, situation, 10)
+        return interface.start(binding, "vmnet", begin, situation, Patience(10))
 
 
 @contextmanager

@@ -69,6 +69,7 @@ def one_mac() -> Iterator[SimulatedMac]:
             6,
             r"make the network: general .*another --vmnet-gateway",
         ),
+        ("26", "network_status=1001", [RESERVE, QUICK], 6, r"could not make the network yet: general failure"),
         ("26", "network_hang", [RESERVE, QUICK], 6, r"did not make the network within 0\.6 s"),
         ("26", "start_status=1003", [RESERVE], 1, r"start the interface: invalid argument"),
         (
@@ -111,8 +112,8 @@ def test_a_start_that_never_calls_back_ends_in_time(mac: SimulatedMac) -> None:
     mac.expected_report = QUEUE
 
 
-def test_a_stop_signal_ends_the_waiting_for_it(mac: SimulatedMac) -> None:
-    process = mac.process(SHARED, faults="start_status=1001")
+def test_a_stop_signal_ends_the_waiting_for_it(one_mac: SimulatedMac) -> None:
+    process = one_mac.process(SHARED, faults="start_status=1001")
     with process.log.open() as log:
         said = ""
         while "trying again" not in said:
@@ -120,7 +121,7 @@ def test_a_stop_signal_ends_the_waiting_for_it(mac: SimulatedMac) -> None:
             assert process.process.poll() is None
     assert process.stop() == 0
     assert "while the network was being opened" in process.log.read_text()
-    assert mac.left("sw") == []
+    assert one_mac.left("sw") == []
 
 
 @pytest.mark.parametrize(
@@ -145,8 +146,8 @@ def test_a_stop_that_goes_wrong_is_a_line_and_an_end(
     mac.expected_report = report
 
 
-def test_too_early_at_boot_and_then_not(mac: SimulatedMac) -> None:
-    with mac.daemon(SHARED, faults="start_status=1001,start_fail_times=2,start_delay_ms=50") as daemon:
+def test_too_early_at_boot_and_then_not(one_mac: SimulatedMac) -> None:
+    with one_mac.daemon(SHARED, faults="start_status=1001,start_fail_times=2,start_delay_ms=50") as daemon:
         assert "trying again for up to 30 s" in daemon.log.read_text()
 
 
@@ -182,9 +183,9 @@ def test_not_root_and_not_entitled(one_mac: SimulatedMac, options: tuple[str, ..
     assert re.search(r"\((1010|1002)\)\. Run with sudo; .*com\.apple\.security\.virtualization", log)
 
 
-def test_one_mode_for_one_subnet(mac: SimulatedMac) -> None:
-    with mac.daemon(SHARED, name="one"):
-        status, log = mac.refused("--vmnet-mode=host", SHARED, QUICK)
+def test_one_mode_for_one_subnet(one_mac: SimulatedMac) -> None:
+    with one_mac.daemon(SHARED, name="one"):
+        status, log = one_mac.refused("--vmnet-mode=host", SHARED, QUICK)
         assert status == 6
         assert re.search(r"may hold 192\.168\.105\.0/24, or hold it in another mode", log)
 

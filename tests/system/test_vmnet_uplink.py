@@ -28,9 +28,11 @@ MODES = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mac() -> Iterator[SimulatedMac]:
+    """One with a cable to 203.0.113.10, on which networks come and go."""
     with SimulatedMac() as simulated:
+        assert simulated.lan
         yield simulated
 
 
@@ -55,18 +57,9 @@ def answered(peer: VdePeer, sender: int, own: str, asked: str) -> bool:
             return frame[28:32] == bytes(map(int, asked.split(".")))
 
 
-@pytest.fixture(scope="module")
-def lan_mac() -> Iterator[SimulatedMac]:
-    """One with a cable, on which networks come and go."""
-    with SimulatedMac() as simulated:
-        simulated.lan()
-        yield simulated
-
-
 @pytest.mark.parametrize("macos", MACOS_VERSIONS)
 @pytest.mark.parametrize("mode", MODES)
-def test_each_mode_of_each_macos(lan_mac: SimulatedMac, mode: str, macos: str) -> None:
-    mac = lan_mac
+def test_each_mode_of_each_macos(mac: SimulatedMac, mode: str, macos: str) -> None:
     own, neighbour = ("203.0.113.77", "203.0.113.10") if mode == "bridged" else ("192.168.105.77", GATEWAY)
     with mac.daemon(*MODES[mode], macos=macos) as daemon, VdePeer(daemon.directory) as peer:
         assert answered(peer, 7, own, neighbour)
@@ -112,7 +105,7 @@ def test_thirty_two_guests_on_one_interface(mac: SimulatedMac) -> None:
 
 @pytest.mark.parametrize("macos", ["15", "26"])
 def test_a_reserved_address_and_its_forward(mac: SimulatedMac, macos: str) -> None:
-    lan = mac.lan()
+    lan = mac.lan
     options = ("--reserve=52:54:00:00:00:01=192.168.105.77,web", "--forward=8080:192.168.105.77:80")
     with mac.daemon(*MODES["shared"], *options, macos=macos) as daemon:
         assert mac.fabric.bootptab.exists() == (macos == "15")
@@ -192,16 +185,16 @@ def test_unprivileged_on_macos_26(mac: SimulatedMac) -> None:
         assert Path(f"/proc/{pid}/task/{pid}/children").read_text() == "", "there is nothing to keep"
 
 
-def test_interfaces_that_exist_are_listed(lan_mac: SimulatedMac) -> None:
-    status, log = lan_mac.refused("--vmnet-mode=bridged", "--vmnet-interface=en7")
+def test_interfaces_that_exist_are_listed(mac: SimulatedMac) -> None:
+    status, log = mac.refused("--vmnet-mode=bridged", "--vmnet-interface=en7")
     assert status == 1
     assert re.search(r'--vmnet-interface "en7" does not exist .*This Mac has: .*\ben0\b', log)
 
 
-def test_doctor(lan_mac: SimulatedMac) -> None:
-    found = lan_mac.run("doctor", "--vmnet-gateway=192.168.105.1")
+def test_doctor(mac: SimulatedMac) -> None:
+    found = mac.run("doctor", "--vmnet-gateway=192.168.105.1")
     assert found.returncode == 0, found.stdout
     assert "vmnet.framework: there, of macOS 26 or newer" in found.stdout
     assert "privilege: root" in found.stdout
-    older = lan_mac.run("doctor", macos="13")
+    older = mac.run("doctor", macos="13")
     assert "vmnet.framework: there, of macOS 12 to 14" in older.stdout

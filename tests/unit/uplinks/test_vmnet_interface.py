@@ -12,7 +12,7 @@ from tests.unit.uplinks.vmnet_double import Double, tell
 from vde_vmnet.addresses import Forward
 from vde_vmnet.config.model import Mode
 from vde_vmnet.errors import ConflictError, InternalError, PrivilegeError, UplinkError, VdeVmnetError
-from vde_vmnet.uplinks.vmnet import interface
+from vde_vmnet.uplinks.vmnet import interface, patience
 from vde_vmnet.uplinks.vmnet.failures import Situation
 
 ROOT = Situation("start the interface", Mode.SHARED, root=True, network_api=False)
@@ -22,8 +22,8 @@ OK, PARAMETERS, HANDLE = 1000, 31, 41
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interface, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(interface, "_LONGEST_PAUSE", 0.002)
+    monkeypatch.setattr(patience, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.002)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def begin(queue: int, block: int) -> int | None:
 def start(
     binding: Double, situation: Situation = ROOT, seconds: float = 30.0, how: interface.Begin = begin
 ) -> interface.Interface:
-    return interface.start(binding, "vmnet shared", how, situation, seconds)
+    return interface.start(binding, "vmnet shared", how, situation, patience.Patience(seconds))
 
 
 def test_started_read_out_and_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,13 +168,13 @@ def test_a_forward_with_either_function(monkeypatch: pytest.MonkeyPatch) -> None
     rule = Forward.parse("udp:5353:192.168.105.2:53")
     tell(monkeypatch, (OK, 0), (OK, 0))
     new = Double()
-    start(new).forward(rule, ROOT, 5)
+    start(new).forward(rule, ROOT, patience.Patience(5))
     packed = b"\xc0\xa8\x69\x02"
     assert new.called("vmnet_interface_add_ip_port_forwarding_rule") == [(HANDLE, 17, 5353, 2, packed, 53, 77)]
 
     tell(monkeypatch, (OK, 0), (OK, 0))
     old = Double(missing=("vmnet_interface_add_ip_port",))
-    start(old).forward(rule, ROOT, 5)
+    start(old).forward(rule, ROOT, patience.Patience(5))
     address = int.from_bytes(packed, sys.byteorder)
     assert old.called("vmnet_interface_add_port_forwarding_rule") == [(HANDLE, 17, 5353, address, 53, 77)]
 
@@ -189,7 +189,7 @@ def test_a_forward_that_is_refused(
     tell(monkeypatch, *answers)
     started = start(Double(vmnet_interface_add_ip_port_forwarding_rule=status))
     with pytest.raises(VdeVmnetError, match=said):
-        started.forward(Forward.parse("80:192.168.105.2:80"), ROOT, 5)
+        started.forward(Forward.parse("80:192.168.105.2:80"), ROOT, patience.Patience(5))
 
 
 def test_interfaces_to_join() -> None:

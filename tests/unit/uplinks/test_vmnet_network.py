@@ -14,6 +14,7 @@ from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError, ConflictError, PrivilegeError, UplinkError
 from vde_vmnet.uplinks.vmnet import network
 from vde_vmnet.uplinks.vmnet.failures import Situation
+from vde_vmnet.uplinks.vmnet.patience import Patience
 
 MAKING = Situation("make the network", Mode.SHARED, root=True, network_api=True)
 PLAN = Ipv4Plan.build(IPv4Address("192.168.105.1"), "255.255.255.0", None)
@@ -50,7 +51,7 @@ def test_everything_is_configured_and_the_configuration_given_back() -> None:
         reservations=(Reservation.parse("52:54:00:0a:0b:0c=192.168.105.21,web"),),
         forwards=(Forward.parse("8080:192.168.105.21:80"), Forward.parse("udp:53:192.168.105.21:5353")),
     )
-    made = network.make(binding, config, MAKING)
+    made = network.make(binding, config, MAKING, Patience(0.05))
     guest = b"\xc0\xa8\x69\x15"
     settings = [
         (name.removeprefix(_PREFIX), arguments[1:])
@@ -79,7 +80,7 @@ def test_everything_is_configured_and_the_configuration_given_back() -> None:
 def test_another_subnet_than_the_one_asked_for_is_refused() -> None:
     binding = framework(subnet="192.168.66.1")
     with pytest.raises(ConflictError, match=r"made the network 192\.168\.66\.0/24 instead of 192\.168\.105"):
-        network.make(binding, UplinkConfig(ipv4=PLAN), MAKING)
+        network.make(binding, UplinkConfig(ipv4=PLAN), MAKING, Patience(0.05))
     assert binding.called("CFRelease") == [(CONFIGURATION,), (NETWORK,)]
 
 
@@ -87,7 +88,7 @@ def test_a_refused_setting_names_its_option() -> None:
     binding = framework({f"{_PREFIX}add_dhcp_reservation": 1003})
     config = UplinkConfig(ipv4=PLAN, reservations=(Reservation.parse("52:54:00:0a:0b:0c=192.168.105.21"),))
     with pytest.raises(ConfigurationError, match=r"^--reserve 52:54:00:0a:0b:0c=192\.168\.105\.21: vmnet"):
-        network.make(binding, config, MAKING)
+        network.make(binding, config, MAKING, Patience(0.05))
     assert binding.called("CFRelease") == [(CONFIGURATION,)]
     assert binding.called("vmnet_network_create") == []
 
@@ -99,7 +100,7 @@ def test_a_status_comes_out_of_either_call(where: str) -> None:
 
     user = Situation("make the network", Mode.SHARED, root=False, network_api=True)
     with pytest.raises(PrivilegeError, match=r"out of memory \(1002\).*virtualization"):
-        network.make(framework({where: refuse}), UplinkConfig(), user)
+        network.make(framework({where: refuse}), UplinkConfig(), user, Patience(0.05))
 
 
 def test_a_call_that_never_returns() -> None:
@@ -107,6 +108,6 @@ def test_a_call_that_never_returns() -> None:
     binding = framework({"vmnet_network_create": lambda *_: release.wait(20)})
     try:
         with pytest.raises(UplinkError, match=r"did not make the network within 0\.05 s"):
-            network.make(binding, UplinkConfig(start_timeout=0.05), MAKING)
+            network.make(binding, UplinkConfig(), MAKING, Patience(0.05))
     finally:
         release.set()

@@ -19,6 +19,7 @@ from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.uplinks.base import OpenedEndpoint, OpenedUplink, nothing
 from vde_vmnet.uplinks.vmnet import failures, library, request, reservations, xpc
 from vde_vmnet.uplinks.vmnet.abi import KEYS, Binding
+from vde_vmnet.uplinks.vmnet.patience import Patience
 
 if TYPE_CHECKING:
     from vde_vmnet.uplinks.vmnet.interface import Begin, Interface
@@ -75,10 +76,11 @@ class VmnetUplink:
         binding = Binding(library.load())
         options = request.network_options(self._config)
         network_api = binding.has("vmnet_network_create")
+        patience = Patience(self._config.start_timeout)
         interface, report = (
-            self._start_in_network(binding, options)
+            self._start_in_network(binding, options, patience)
             if options and network_api
-            else self._start_classic(binding, prepare, network_api=network_api)
+            else self._start_classic(binding, prepare, patience, network_api=network_api)
         )
         facts = {**_reported(binding, interface.parameters), **report}
         shown = tuple((name, str(value)) for name, value in facts.items())
@@ -89,7 +91,7 @@ class VmnetUplink:
         raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
 
     def _start_classic(
-        self, binding: Binding, prepare: Callable[[], None], *, network_api: bool
+        self, binding: Binding, prepare: Callable[[], None], patience: Patience, *, network_api: bool
     ) -> tuple[Interface, dict[str, str | int]]:
         from vde_vmnet.uplinks.vmnet import interface
 
@@ -109,22 +111,25 @@ class VmnetUplink:
                 handle: int | None = binding.call("vmnet_start_interface", description, queue, block)
                 return handle
 
-        started = self._start(binding, begin, network_api=network_api)
+        started = self._start(binding, begin, patience, network_api=network_api)
         try:
             for rule in config.forwards:
                 situation = self._situation(f"forward {rule}", network_api=network_api, what="--forward")
-                started.forward(rule, situation, config.start_timeout)
+                started.forward(rule, situation, patience)
         except BaseException:
             started.close()
             raise
         return started, {}
 
-    def _start_in_network(self, binding: Binding, options: list[str]) -> tuple[Interface, dict[str, str | int]]:
+    def _start_in_network(
+        self, binding: Binding, options: list[str], patience: Patience
+    ) -> tuple[Interface, dict[str, str | int]]:
         from vde_vmnet.uplinks.vmnet import network
 
         for loss in request.losses(self._config, options):
             _log.warning("%s", loss)
-        made = network.make(binding, self._config, self._situation("make the network", network_api=True))
+        situation = self._situation("make the network", network_api=True)
+        made = network.make(binding, self._config, situation, patience)
         entries = request.in_network(self._config)
 
         def begin(queue: int, block: int) -> int | None:
@@ -135,14 +140,14 @@ class VmnetUplink:
                 return handle
 
         try:
-            started = self._start(binding, begin, network_api=True)
+            started = self._start(binding, begin, patience, network_api=True)
         except VdeVmnetError:
             binding.call("CFRelease", made.handle)
             raise
         started.on_stopped.callback(binding.call, "CFRelease", made.handle)
         return started, made.report()
 
-    def _start(self, binding: Binding, begin: Begin, *, network_api: bool) -> Interface:
+    def _start(self, binding: Binding, begin: Begin, patience: Patience, *, network_api: bool) -> Interface:
         from vde_vmnet.uplinks.vmnet import interface
 
         return interface.start(
@@ -150,7 +155,7 @@ class VmnetUplink:
             f"vmnet {self._config.mode.value}",
             begin,
             self._situation("start the interface", network_api=network_api),
-            self._config.start_timeout,
+            patience,
         )
 
     def _situation(self, doing: str, *, network_api: bool, what: str = "") -> failures.Situation:

@@ -7,10 +7,8 @@ answer: whoever waits, waits for a time that ends.
 from __future__ import annotations
 
 import logging
-import select
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address
@@ -21,6 +19,7 @@ from vde_vmnet.addresses import Forward
 from vde_vmnet.errors import InternalError, UplinkError
 from vde_vmnet.uplinks.vmnet import failures, xpc
 from vde_vmnet.uplinks.vmnet.abi import Binding, Protocol, Status
+from vde_vmnet.uplinks.vmnet.patience import Patience, RefusedError
 
 if TYPE_CHECKING:
     from vde_vmnet._engine import BlockRuntime, Engine
@@ -37,8 +36,6 @@ _USUAL_MTU = 1500
 _REASON_SECONDS = 0.2
 # Chosen: a stop takes macOS under 0.1 s; launchd kills us 20 s after SIGTERM.
 _STOP_SECONDS = 3.0
-# Chosen: the first pause between two attempts to start, doubled up to the second number.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
 
 #: Starts an interface: gets a queue and a handler's block, returns the handle or None.
 Begin = Callable[[int, int], "int | None"]
@@ -85,7 +82,7 @@ class Interface:
                 next_step="Start the daemon again; if it stays so, restart this Mac",
             ) from error
 
-    def forward(self, rule: Forward, situation: failures.Situation, seconds: float) -> None:
+    def forward(self, rule: Forward, situation: failures.Situation, patience: Patience) -> None:
         """Add a port forwarding rule to this interface, which it ends with. For macOS before 26.
 
         Raises UplinkError and others of ``failures``, UnavailableError before macOS 10.15.
@@ -111,9 +108,9 @@ class Interface:
                 ),
             )
         if status == Status.SUCCESS:
-            answer = completion.wait(seconds)
+            answer = completion.wait(patience.left)
             if answer is None:
-                raise failures.lost(situation, seconds)
+                raise failures.lost(situation, patience.seconds)
             status = answer[0]
         if status != Status.SUCCESS:
             raise failures.explain(status, situation)
@@ -150,44 +147,28 @@ class Interface:
 
 
 def start(
-    binding: Binding, name: str, begin: Begin, situation: failures.Situation, seconds: float
+    binding: Binding, name: str, begin: Begin, situation: failures.Situation, patience: Patience
 ) -> Interface:
-    """Start an interface by ``begin``, as often as it takes, within ``seconds``.
+    """Start an interface by ``begin``, as often as it takes.
 
     Raises what ``failures.explain`` makes of the last status, UplinkError when macOS never answers.
     """
-    started = time.monotonic()
-    pause, told = _FIRST_PAUSE, False
-    while True:
-        outcome = _attempt(binding, name, begin, situation, started + seconds - time.monotonic(), seconds)
-        if isinstance(outcome, Interface):
-            return outcome
-        passed = time.monotonic() - started
-        if passed + pause > min(seconds, failures.patience(outcome, situation)):
-            raise failures.explain(outcome, situation)
-        if not told:
-            told = True
-            _log.warning(
-                "vmnet could not %s yet: %s; trying again for up to %g s",
-                *(situation.doing, failures.words(outcome), seconds),
-            )
-        select.select([], [], [], pause)  # a stop signal ends it
-        pause = min(2 * pause, _LONGEST_PAUSE)
+    return patience.insist(lambda: _attempt(binding, name, begin, situation, patience), situation)
 
 
 def _attempt(
-    binding: Binding, name: str, begin: Begin, situation: failures.Situation, left: float, seconds: float
-) -> Interface | int:
-    """The interface, or the status with which it did not start."""
+    binding: Binding, name: str, begin: Begin, situation: failures.Situation, patience: Patience
+) -> Interface:
+    """Raises RefusedError; UplinkError when the handler is not called in time."""
     completion = Completion(
         blocks=_blocks(binding), retain=binding.address("xpc_retain"), release=binding.address("xpc_release")
     )
     queue: int = binding.call("dispatch_queue_create", b"vde_vmnet", None)
     handle = begin(queue, completion.block)
-    answer = completion.wait(max(left, _REASON_SECONDS) if handle else _REASON_SECONDS)
+    answer = completion.wait(max(patience.left, _REASON_SECONDS) if handle else _REASON_SECONDS)
     if answer is None and handle:
         # The handler may still come on the queue, so it stays; it ends with this process.
-        raise failures.lost(situation, seconds)
+        raise failures.lost(situation, patience.seconds)
     status, dictionary = answer if answer is not None else (int(Status.FAILURE), 0)
     parameters = {}
     if dictionary:
@@ -196,7 +177,7 @@ def _attempt(
     if handle and status == Status.SUCCESS:
         return Interface(binding, name, handle, queue, parameters)
     binding.call("dispatch_release", queue)
-    return status if status != Status.SUCCESS else int(Status.FAILURE)
+    raise RefusedError(status if status != Status.SUCCESS else int(Status.FAILURE))
 
 
 def shared_interfaces(binding: Binding) -> Sequence[str]:

@@ -18,6 +18,7 @@ from vde_vmnet.config.model import UplinkConfig
 from vde_vmnet.errors import ConflictError, UplinkError
 from vde_vmnet.uplinks.vmnet import failures
 from vde_vmnet.uplinks.vmnet.abi import Binding, Protocol, Status
+from vde_vmnet.uplinks.vmnet.patience import Patience, RefusedError
 from vde_vmnet.uplinks.vmnet.request import MODES
 
 __all__ = ["Network", "make"]
@@ -46,33 +47,13 @@ class Network:
         }
 
 
-def make(binding: Binding, config: UplinkConfig, situation: failures.Situation) -> Network:
-    """Configure and make a network, within ``--start-timeout``.
+def make(binding: Binding, config: UplinkConfig, situation: failures.Situation, patience: Patience) -> Network:
+    """Configure and make a network, as often as it takes.
 
     Raises what ``failures.explain`` makes of a status, ConflictError when macOS gives another subnet than the
     one asked for, UplinkError when it never answers.
     """
-    status = ctypes.c_uint32(0)
-    configuration = binding.call(
-        "vmnet_network_configuration_create", int(MODES[config.mode]), ctypes.byref(status)
-    )
-    if configuration is None:
-        raise failures.explain(status.value, situation)
-    try:
-        for call, arguments, option in _settings(config):
-            answer = binding.call(f"vmnet_network_configuration_{call}", configuration, *arguments)
-            if answer is not None and answer != Status.SUCCESS:
-                said = failures.explain(answer, situation)
-                raise type(said)(f"{option}: {said.message}", next_step=said.next_step)
-        handle = _within(
-            config.start_timeout,
-            lambda: binding.call("vmnet_network_create", configuration, ctypes.byref(status)),
-            situation,
-        )
-    finally:
-        binding.call("CFRelease", configuration)
-    if handle is None:
-        raise failures.explain(status.value, situation)
+    handle = patience.insist(lambda: _attempt(binding, config, situation, patience), situation)
     network = _read(binding, handle)
     if config.ipv4 is not None:
         got = IPv4Network((network.subnet, str(network.mask)), strict=False)
@@ -84,6 +65,32 @@ def make(binding: Binding, config: UplinkConfig, situation: failures.Situation) 
                 next_step="Choose another subnet",
             )
     return network
+
+
+def _attempt(binding: Binding, config: UplinkConfig, situation: failures.Situation, patience: Patience) -> int:
+    """The network. Raises RefusedError, UplinkError when macOS never answers, and for a setting its error."""
+    status = ctypes.c_uint32(0)
+    configuration = binding.call(
+        "vmnet_network_configuration_create", int(MODES[config.mode]), ctypes.byref(status)
+    )
+    if configuration is None:
+        raise RefusedError(status.value)
+    try:
+        for call, arguments, option in _settings(config):
+            answer = binding.call(f"vmnet_network_configuration_{call}", configuration, *arguments)
+            if answer is not None and answer != Status.SUCCESS:
+                said = failures.explain(answer, situation)
+                raise type(said)(f"{option}: {said.message}", next_step=said.next_step)
+        handle = _within(
+            patience,
+            lambda: binding.call("vmnet_network_create", configuration, ctypes.byref(status)),
+            situation,
+        )
+    finally:
+        binding.call("CFRelease", configuration)
+    if handle is None:
+        raise RefusedError(status.value)
+    return handle
 
 
 def _settings(config: UplinkConfig) -> list[tuple[str, tuple[object, ...], str]]:
@@ -114,14 +121,14 @@ def _settings(config: UplinkConfig) -> list[tuple[str, tuple[object, ...], str]]
     return calls
 
 
-def _within(seconds: float, call: Callable[[], int | None], situation: failures.Situation) -> int | None:
+def _within(patience: Patience, call: Callable[[], int | None], situation: failures.Situation) -> int | None:
     """The result of a call that has been seen never to return; its thread is then left behind."""
     results: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     threading.Thread(target=lambda: results.put(call()), daemon=True, name="vmnet_network_create").start()
     try:
-        return results.get(timeout=seconds)
+        return results.get(timeout=patience.left)
     except queue.Empty:
-        raise failures.lost(situation, seconds) from None
+        raise failures.lost(situation, patience.seconds) from None
 
 
 def _read(binding: Binding, handle: int) -> Network:
