@@ -65,7 +65,7 @@ def one_mac() -> Iterator[SimulatedMac]:
         (
             "26",
             "network_status=1001",
-            [RESERVE],
+            [RESERVE, QUICK],
             6,
             r"make the network: general .*another --vmnet-gateway",
         ),
