@@ -122,10 +122,11 @@ class _Run:
             )
         self._network = None if private else options.network or _usual_network(self._account)
         if self._network is None:
-            self._daemon += self._private_options(_parsed(self._daemon))
+            # Ours first: of what is given twice the last counts.
+            self._daemon = [*self._private_options(_parsed(self._daemon)), *self._daemon]
 
     def _private_options(self, config: DaemonConfig) -> list[str]:
-        more = [] if any(one.startswith("--vde-mode") for one in self._daemon) else ["--vde-mode=0700"]
+        more = ["--vde-mode=0700"]
         if self._account is not None:
             more.append(f"--user={self._account.name}")
         try:
