@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["ISOLATED", "RUN", "children", "command_line", "leftovers", "run", "started"]
+__all__ = ["ISOLATED", "RUN", "children", "command_line", "leftovers", "network_name", "run", "started"]
 
 RUN = [sys.executable, "-m", "vde_vmnet", "run"]
 ISOLATED = "--backend=none"
@@ -27,9 +28,18 @@ def run(*argv: str, environment: dict[str, str] | None = None) -> subprocess.Com
 
 
 def leftovers() -> list[str]:
-    """What private networks have in the file system."""
+    """What private networks have in the file system whose daemon is gone; others may be somebody else's."""
     folders = (Path("/run"), Path("/tmp"), Path("/var/tmp"), Path(os.environ.get("XDG_RUNTIME_DIR", "/run")))
-    return sorted(str(path) for folder in folders for path in folder.glob("*vde_vmnet-run-*"))
+    found = [path for folder in folders for path in folder.glob("*vde_vmnet-run-*")]
+    running = " ".join(command_line(int(entry.name)) for entry in Path("/proc").glob("[0-9]*"))
+    return sorted(str(path) for path in found if network_name(path.name) not in running)
+
+
+def network_name(text: str) -> str:
+    """The first name of a private network in ``text``."""
+    named = re.search(r"vde_vmnet-run-[0-9a-f]{8}", text)
+    assert named is not None
+    return named[0]
 
 
 @contextmanager
@@ -56,4 +66,8 @@ def children(pid: int) -> list[int]:
 
 
 def command_line(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
+    """Empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
