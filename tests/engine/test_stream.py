@@ -60,6 +60,9 @@ def test_small_frames_that_came_together_all_go_on(engine: Engine) -> None:
         sent = [frame(mac(2), mac(1), mark=number % 256) for number in range(900)]
         one.sendall(b"".join(framed(data) for data in sent))
         assert [read(two) for _ in sent] == sent
+        one.sendall(b"".join(framed(data) for data in sent))
+        one.close()
+        assert [read(two) for _ in sent] == sent
 
 
 def test_a_long_transfer_arrives_byte_for_byte(engine: Engine) -> None:
