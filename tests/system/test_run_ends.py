@@ -196,7 +196,10 @@ def test_a_command_survives_its_network() -> None:
         assert process.stdin is not None and process.stderr is not None
         (daemon,) = [pid for pid in children(process.pid) if "vde_vmnet" in command_line(pid)]
         name = network_name(command_line(daemon))
+        ends = [watch_end(pid) for pid in (daemon, *children(daemon))]
         os.kill(daemon, signal.SIGKILL)
+        for end in ends:
+            end()
         said = b""
         while b"ERROR" not in said:
             line = process.stderr.readline()
