@@ -191,22 +191,28 @@ def _open_and_serve(
         else:
             network.uplink.prepare(network.undo)
 
-    opened = network.uplink.open(network.undo, prepare)
     try:
-        return _serve(config, network, opened, identity, gid, keeper)
-    finally:
-        opened.close()
+        opened = network.uplink.open(network.undo, prepare)
+        try:
+            return _serve(config, network, opened, identity, gid, keeper)
+        finally:
+            opened.close()
+    except (VdeVmnetError, Stopped):
+        raise
+    except BaseException:  # noqa: BLE001 - as for a forked worker: a bug has a status of its own
+        _log.exception("The worker failed; please report this")
+        return 70
 
 
 def _keeper_status(network: _Network, channel: socket.socket, worker: int, closing: ExitStack) -> int:
     """The life of a keeper that is the worker's child, as an exit status."""
+
+    def no_guest_mac(mac: str) -> tuple[int, str]:
+        raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
+
     try:
-        network.release_sockets()
-
-        def no_guest_mac(mac: str) -> tuple[int, str]:
-            raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
-
-        with channel, closing:
+        with channel, closing:  # whatever happens in here, everything is undone
+            network.release_sockets()
             return ChildKeeper(
                 channel,
                 worker,

@@ -263,8 +263,11 @@ class KeeperChannel:
         return descriptors[0], reply
 
     def _ask(self, request: dict[str, str]) -> tuple[str, list[int]]:
-        self.socket.sendall(json.dumps(request).encode() + b"\n")
-        data, descriptors, _, _ = socket.recv_fds(self.socket, _MAX_REQUEST, 1)
+        try:
+            self.socket.sendall(json.dumps(request).encode() + b"\n")
+            data, descriptors, _, _ = socket.recv_fds(self.socket, _MAX_REQUEST, 1)
+        except ConnectionError:
+            data, descriptors = b"", []
         if not data:
             raise UplinkError("The keeper is gone")
         reply = json.loads(data)

@@ -19,6 +19,8 @@ from vde_vmnet.uplinks.none import NoneUplink
 
 #: A file that is made by ``prepare`` and must be gone at the end.
 MARK = "NO_FORK_MARK"
+#: What ``open`` raises, if it is there.
+BUG = "NO_FORK_BUG"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class NoForkUplink(NoneUplink):
     def open(self, undo: UndoRecord, prepare: Callable[[], None] = nothing) -> OpenedUplink:  # noqa: ARG002
         """Says who it is."""
         prepare()
+        if BUG in os.environ:
+            raise RuntimeError(os.environ[BUG])
         return Opened(None, (("opened by", str(os.getpid())),), {"mode": "isolated"})
 
 

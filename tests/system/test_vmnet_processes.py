@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import watch_end
-from tests.system.no_fork import MARK
+from tests.system.no_fork import BUG, MARK
 from vde_vmnet.config.model import network_id
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.recovery import STATE_DIRECTORY
@@ -19,15 +19,23 @@ ROOT = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="without root there is no keeper")
 
 
-def start(place: Path, *options: str) -> DaemonProcess:
-    process = DaemonProcess(
+def launch(place: Path, environment: dict[str, str]) -> DaemonProcess:
+    return DaemonProcess(
         place / "sw",
-        (f"--vde-group={os.getegid()}", "--json", *options),
+        (f"--vde-group={os.getegid()}", "--json"),
         pidfile=place / "pid",
         log=place / "log",
-        environment={"PYTHONPATH": f"{ROOT}:{ROOT / 'python'}", MARK: str(place / "mark")},
+        environment={
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'python'}",
+            MARK: str(place / "mark"),
+            **environment,
+        },
         program=("-m", "tests.system.no_fork"),
     )
+
+
+def start(place: Path) -> DaemonProcess:
+    process = launch(place, {})
     process.wait_ready()
     return process
 
@@ -117,6 +125,14 @@ def test_kill_9_of_both_is_found_at_the_next_start(daemon: DaemonProcess, tmp_pa
     assert "mark" in left(tmp_path)
     with start(tmp_path):
         pass
+    assert left(tmp_path) == ["log"]
+
+
+def test_a_bug_has_its_own_status_and_everything_is_undone(tmp_path: Path) -> None:
+    process = launch(tmp_path, {BUG: "a bug"})
+    assert process.process.wait(10) == 70
+    assert "The worker failed; please report this" in log(process)
+    assert "RuntimeError: a bug" in log(process)
     assert left(tmp_path) == ["log"]
 
 
