@@ -29,7 +29,7 @@ def run(*argv: str, environment: dict[str, str] | None = None) -> subprocess.Com
 
 def leftovers() -> list[str]:
     """What private networks have in the file system whose daemon is gone; others may be somebody else's."""
-    folders = (Path("/run"), Path("/tmp"), Path("/var/tmp"), Path(os.environ.get("XDG_RUNTIME_DIR", "/run")))
+    folders = {Path(name) for name in ("/run", "/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR", "/run"))}
     found = [path for folder in folders for path in folder.glob("*vde_vmnet-run-*")]
     running = " ".join(command_line(int(entry.name)) for entry in Path("/proc").glob("[0-9]*"))
     return sorted(str(path) for path in found if network_name(path.name) not in running)
