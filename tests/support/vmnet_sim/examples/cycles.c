@@ -11,7 +11,7 @@
 #include <string.h>
 #include <vmnet/vmnet.h>
 
-#define WORKERS 4
+#define WORKERS 8
 
 /* The simulator's own: how many objects live when all work is done. */
 long vmnet_sim_objects(void);

@@ -1,6 +1,7 @@
 /* object.c: counted objects: the list of live ones, and the graveyard of freed ones. */
 #include "object.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +93,17 @@ long vmnet_sim_objects(void) {
         count += object->kind != SIM_INTERFACE;
     pthread_mutex_unlock(&lock);
     return count;
+}
+
+size_t vmnet_sim_kept_bytes(void) {
+    size_t bytes = 0;
+    pthread_mutex_lock(&lock);
+    for (unsigned i = 0; i < GRAVES; i++)
+        bytes += graves[i] ? malloc_usable_size(graves[i]) : 0;
+    for (struct sim_object *object = live; object; object = object->next)
+        bytes += object->kind == SIM_INTERFACE ? malloc_usable_size(object) : 0;
+    pthread_mutex_unlock(&lock);
+    return bytes;
 }
 
 const char *sim_kind_name(uint32_t kind) {

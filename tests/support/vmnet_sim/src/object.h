@@ -47,6 +47,8 @@ void sim_object_each(void (*visit)(struct sim_object *object, void *context), vo
  * handles are kept.
  */
 long vmnet_sim_objects(void);
+/* Exported: bytes that the library keeps of what was given back: handles of interfaces, and freed objects. */
+size_t vmnet_sim_kept_bytes(void);
 /* What a kind is called in reports. */
 const char *sim_kind_name(uint32_t kind);
 
