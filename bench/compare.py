@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from bench.spread import Spread, ratios
 
 __all__ = [
+    "C_SOCKET_VMNET",
+    "C_VDE_VMNET",
     "OURS",
     "PASST",
     "REFERENCE",
@@ -30,6 +32,8 @@ __all__ = [
 OURS = "vde_vmnet"
 REFERENCE = "vde_switch"
 PASST = "passt"
+C_VDE_VMNET = "the C vde_vmnet"
+C_SOCKET_VMNET = "the C socket_vmnet"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def boot(running: Running, uplink: Uplink, closing: ExitStack) -> None:
 
 
 def _network(running: Running, uplink: Uplink) -> tuple[str, ...]:
-    if uplink is not Uplink.HOST_BY_STREAM:
+    if not uplink.by_stream:
         return vde_network(running.directory, _MAC)
     netdev = f"stream,id=net0,server=off,addr.type=unix,addr.path={running.directory}"
     return "-netdev", netdev, "-device", f"virtio-net-pci,netdev=net0,mac={_MAC},romfile="

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from bench import machine, report
 from bench.clients import Clients
-from bench.compare import OURS, Sample
+from bench.compare import C_SOCKET_VMNET, C_VDE_VMNET, OURS, Sample
 from bench.errors import BenchError
 from bench.scenarios import SCENARIOS, Bench, Effort, Scenario
+from bench.simulated import CProgram, VmnetTcp
 from bench.systems import Passt, System, Uplink, VdeSwitch, VdeVmnet
 
 __all__ = ["main"]
@@ -28,6 +29,10 @@ __all__ = ["main"]
 _ROOT = Path(__file__).resolve().parent.parent
 _BUILD = _ROOT / "build" / "bench"
 _RESULTS = _ROOT / "bench" / "results"
+
+#: Only when the program to compare with is named: most people do not have it.
+_ON_REQUEST: tuple[Scenario, ...] = (VmnetTcp(Uplink.VMNET, 1.3), VmnetTcp(Uplink.VMNET_BY_STREAM, 1.2))
+_ALL = (*SCENARIOS, *_ON_REQUEST)
 
 _FULL = Effort("full", rounds=5, seconds=2.0, pings=10_000, idle_seconds=5.0, tcp_seconds=4)
 _QUICK = Effort("quick", rounds=2, seconds=0.7, pings=3_000, idle_seconds=2.0, tcp_seconds=3)
@@ -37,14 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit status."""
     options = _parse(arguments)
     if options.list:
-        for scenario in SCENARIOS:
+        for scenario in _ALL:
             print(f"{scenario.name:32}{scenario.title}")
         return 0
     effort = _QUICK if options.quick else _FULL
     if options.rounds is not None:
         effort = replace(effort, rounds=options.rounds)
-    chosen = [scenario for scenario in SCENARIOS if not options.only or scenario.name in options.only]
+    c_programs = {C_VDE_VMNET: options.original, C_SOCKET_VMNET: options.original_stream}
+    usual = [one for one in _ALL if one not in _ON_REQUEST or c_programs[one.rival]]
+    chosen = [one for one in _ALL if one.name in options.only] if options.only else usual
     everybody: list[System] = [VdeVmnet(options.daemon), VdeSwitch(), Passt()]
+    everybody += [CProgram(name, path) for name, path in c_programs.items()]
     wanted = {OURS} | {scenario.rival for scenario in chosen}
     systems = [system for system in everybody if system.name in wanted]
     # Asked to end either way, it takes down what it has started.
@@ -74,7 +82,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help=f"pairs of samples (default: {_FULL.rounds}; --quick: {_QUICK.rounds})",
     )
-    add("--only", action="append", metavar="NAME", choices=[s.name for s in SCENARIOS], help="repeatable")
+    add("--only", action="append", metavar="NAME", choices=[s.name for s in _ALL], help="repeatable")
     add("--record", action="store_true", help="store the result in bench/results, to be committed")
     add(
         "--daemon",
@@ -83,6 +91,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=Path(sys.executable).parent / "vde_vmnet",
         help="the vde_vmnet to measure, such as one of an older checkout",
     )
+    for option, program in (("--original", "vde_vmnet"), ("--original-stream", "socket_vmnet")):
+        add(
+            option,
+            type=Path,
+            metavar="PATH",
+            help=f"the C {program}, compiled against the simulator, to compare with",
+        )
     add("--list", action="store_true", help="name the scenarios and end")
     options = parser.parse_args(arguments)
     if options.rounds is not None and options.rounds < 1:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +32,16 @@ __all__ = [
     "GATEWAY",
     "GUEST",
     "PREFIX_LENGTH",
+    "Command",
     "Passt",
     "Running",
     "System",
     "Uplink",
     "VdeSwitch",
     "VdeVmnet",
+    "socket_group",
+    "start",
+    "stop",
 ]
 
 #: The host's address on the segment, where there is an uplink; guests take addresses of the same /24.
@@ -68,6 +72,15 @@ class Uplink(enum.Enum):
     HOST_DHCP = "host with DHCP"
     #: The host; the guest is on a stream socket.
     HOST_BY_STREAM = "host, by a stream socket"
+    #: The host, by the simulated framework of macOS (``simulated.py``).
+    VMNET = "host, by simulated vmnet"
+    #: The same; the guest is on a stream socket.
+    VMNET_BY_STREAM = "host, by simulated vmnet and a stream socket"
+
+    @property
+    def by_stream(self) -> bool:
+        """Whether guests are on a stream socket."""
+        return self in (Uplink.HOST_BY_STREAM, Uplink.VMNET_BY_STREAM)
 
 
 class System(Protocol):
@@ -103,10 +116,17 @@ class Running:
     _cleanup: ExitStack = field(repr=False)
     #: By which the host reaches the guest's services.
     guest_address: str = GUEST
+    #: Programs that belong to the system and were not started by it.
+    _beside: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def add(self, process: subprocess.Popen[bytes]) -> None:
+        """A program that belongs to the system; it is stopped first."""
+        self._beside.append(process)
+        self._cleanup.callback(stop, process)
 
     def process_ids(self) -> list[int]:
         """All processes of the system, helpers included."""
-        return processes.tree(self._process.pid)
+        return [one for process in (self._process, *self._beside) for one in processes.tree(process.pid)]
 
     def activity(self) -> processes.Activity:
         return processes.activity(self.process_ids())
@@ -125,8 +145,9 @@ class Running:
 
     def check(self) -> None:
         """Raises BenchError when it has ended by itself."""
-        if self._process.poll() is not None:
-            raise BenchError(f"ended with status {self._process.returncode}: {_last_words(self._log)}")
+        for process in (self._process, *self._beside):
+            if process.poll() is not None:
+                raise BenchError(f"ended with status {process.returncode}: {_last_words(self._log)}")
 
     def __enter__(self) -> Running:
         return self
@@ -151,11 +172,14 @@ class VdeVmnet:
     def version(self) -> str:
         return _first_line([str(self._command), "--version"])
 
-    def offers(self, uplink: Uplink) -> bool:  # noqa: ARG002 - the contract's argument
-        return True
+    def offers(self, uplink: Uplink) -> bool:
+        return uplink not in (Uplink.VMNET, Uplink.VMNET_BY_STREAM)
 
     def start(self, uplink: Uplink) -> Running:
-        options = [f"--vde-group={_group()}", f"--backend={'none' if uplink is Uplink.NONE else 'linux'}"]
+        options = [
+            f"--vde-group={socket_group()}",
+            f"--backend={'none' if uplink is Uplink.NONE else 'linux'}",
+        ]
         if uplink is not Uplink.NONE:
             options.append(f"--vmnet-gateway={GATEWAY}")
         if uplink in (Uplink.HOST, Uplink.HOST_BY_STREAM):
@@ -184,13 +208,16 @@ class VdeSwitch:
     def offers(self, uplink: Uplink) -> bool:
         return uplink in (Uplink.NONE, Uplink.HOST)
 
-    def start(self, uplink: Uplink) -> Running:
-        options = ["--numports", str(_PORTS), "--mode", "0660", "--group", _group()]
+    @staticmethod
+    def command(uplink: Uplink) -> Command:
+        """What starts it; also for those who need a switch beside them."""
+        options = ["--numports", str(_PORTS), "--mode", "0660", "--group", socket_group()]
         if uplink is Uplink.HOST:
             options += ["--tap", _TAP]
-        running = _start(
-            uplink, lambda folder: ["vde_switch", *options, *_pidfile(folder), "--sock", _switch(folder)]
-        )
+        return lambda folder: ["vde_switch", *options, *_pidfile(folder), "--sock", _switch(folder)]
+
+    def start(self, uplink: Uplink) -> Running:
+        running = _start(uplink, self.command(uplink))
         try:
             if running.namespace is not None:
                 running.namespace.run("ip", "address", "add", f"{GATEWAY}/{PREFIX_LENGTH}", "dev", _TAP)
@@ -247,7 +274,7 @@ def _give_route(namespace: Namespace) -> None:
     namespace.run("ip", "route", "add", "default", "via", GATEWAY)
 
 
-def _group() -> str:
+def socket_group() -> str:
     """Who may plug in: the group of the user that guests run as."""
     if os.geteuid() != 0:
         return grp.getgrgid(os.getegid()).gr_name
@@ -257,7 +284,9 @@ def _group() -> str:
         raise BenchError(str(error)) from error
 
 
-class _Command(Protocol):
+class Command(Protocol):
+    """The command line of a system, which keeps what it makes below ``folder``."""
+
     def __call__(self, folder: Path) -> list[str]: ...
 
 
@@ -269,19 +298,31 @@ def _switch(folder: Path) -> str:
     return str(folder / "switch")
 
 
-def _start(uplink: Uplink, command: _Command, prepare: Callable[[Namespace], None] | None = None) -> Running:
+def _start(uplink: Uplink, command: Command, prepare: Callable[[Namespace], None] | None = None) -> Running:
+    namespace = None
+    if uplink is not Uplink.NONE:
+        namespace = Namespace()
+        if prepare is not None:
+            try:
+                prepare(namespace)
+            except BenchError:
+                namespace.close()
+                raise
+    return start(command, namespace)
+
+
+def start(
+    command: Command, namespace: Namespace | None, environment: Mapping[str, str] | None = None
+) -> Running:
+    """Start a system and wait for its pidfile. ``namespace`` goes with it. Raises BenchError."""
     with ExitStack() as undo:
+        if namespace is not None:
+            undo.callback(namespace.close)
         folder = Path(tempfile.mkdtemp(prefix="vde-bench-", dir="/tmp"))
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         # Others pass through to the switch directory, whose own mode decides.
         folder.chmod(0o755)
         (folder / "run").mkdir()
-        namespace = None
-        if uplink is not Uplink.NONE:
-            namespace = Namespace()
-            undo.callback(namespace.close)
-            if prepare is not None:
-                prepare(namespace)
         watch = PidfileWatch(folder / "run" / "pid")
         undo.callback(watch.close)
         log = folder / "log"
@@ -290,9 +331,13 @@ def _start(uplink: Uplink, command: _Command, prepare: Callable[[Namespace], Non
             before = time.monotonic()
             # vde_switch ends when its standard input does, hence the pipe.
             process = subprocess.Popen(
-                [*prefix, *command(folder)], stdin=subprocess.PIPE, stdout=output, stderr=output
+                [*prefix, *command(folder)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=environment,
             )
-        undo.callback(_stop, process)
+        undo.callback(stop, process)
         try:
             watch.wait(process, _READY_SECONDS)
         except BenchError as error:
@@ -301,7 +346,8 @@ def _start(uplink: Uplink, command: _Command, prepare: Callable[[Namespace], Non
         return Running(folder / "switch", ready, namespace, process, log, undo.pop_all())
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a program whose standard input is a pipe, by force if need be."""
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)

@@ -14,22 +14,32 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from tests.support.netns import Namespace
 from tests.support.vmnet_sim.library import HERE, INCLUDE, MACOS_VERSIONS, build, compile_client
 
-__all__ = ["INCLUDE", "MACOS_VERSIONS", "Fabric", "build", "compile_client"]
+__all__ = ["INCLUDE", "MACOS_VERSIONS", "Fabric", "Place", "build", "compile_client"]
 
 _ROOT = HERE.parents[2]
+
+
+class Place(Protocol):
+    """A network namespace, as tests and benchmarks make them."""
+
+    #: Called before it goes, newest first.
+    on_close: list[Callable[[], None]]
+
+    def command(self, *argv: str) -> list[str]:
+        """``argv`` so that it runs inside."""
 
 
 class Fabric:
     """The simulated machine's part that is not in the client's process. Needs root. A context manager."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Place) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="vmnet-"))
         self._folder.chmod(0o755)
         #: The files of bootpd, which clients may replace and read.
