@@ -1,7 +1,7 @@
 """macOS's network on Linux, to compare ours with the C programs that came before it: all on the simulator.
 
-Those programs are not part of this project. Who has their source compiles them against ``tests/support/vmnet_sim``
-(its README says how) and names them with ``--original`` and ``--original-stream``.
+Those programs are not part of this project. Who has their source compiles them against
+``tests/support/vmnet_sim`` (its README says how) and names them with ``--original`` and ``--original-stream``.
 """
 
 from __future__ import annotations
