@@ -148,7 +148,7 @@ class _Worker:
                     InternalError(f"The engine failed: {event['reason']}", next_step="Please report this")
                 )
             elif event["kind"] == "trouble":
-                _log.warning("%s; frames are dropped and counted", event["reason"])
+                _log.warning("%s", event["reason"])
             elif event["endpoint"] == self._uplink_endpoint:
                 self._fail(
                     UplinkError(

@@ -152,8 +152,8 @@ def test_what_is_too_long_or_not_taken_is_counted_and_told(engine: Engine) -> No
         eventually(all_has_been_told)
         troubles = [event for event in events if event["kind"] == "trouble"]
         assert [(event["endpoint"], event["port"], event["reason"]) for event in troubles] == [
-            (uplink, 0, "vmnet_write gives VMNET_FAILURE (1001)"),
-            (uplink, 0, "vmnet_write gives VMNET_INVALID_ARGUMENT (1003)"),
+            (uplink, 0, "vmnet_write gives VMNET_FAILURE (1001); frames are dropped"),
+            (uplink, 0, "vmnet_write gives VMNET_INVALID_ARGUMENT (1003); such frames are dropped"),
         ]
         framework.write_status = SUCCESS
         guest.send(frame(BROADCAST, mac(1)))

@@ -146,8 +146,8 @@ impl Vmnet {
         self.bell.bell().ring();
     }
 
-    fn complain(&mut self, call: &'static str, status: Status) {
-        if self.complaints.note(Trouble { call, status }, Instant::now()) {
+    fn complain(&mut self, call: &'static str, status: Status, then: &'static str) {
+        if self.complaints.note(Trouble { call, status, then }, Instant::now()) {
             self.ring();
         }
     }
@@ -177,9 +177,9 @@ impl Vmnet {
         let now = Instant::now();
         let since = *self.failing_since.get_or_insert(now);
         if status.blame() != Blame::Moment && now.duration_since(since) >= self.given_up_after {
-            return Err(Down(format!("{} again and again", Trouble { call: "vmnet_read", status })));
+            return Err(Down(format!("vmnet_read gives {status} again and again")));
         }
-        self.complain("vmnet_read", status);
+        self.complain("vmnet_read", status, "trying again");
         Ok(())
     }
 
@@ -271,18 +271,18 @@ impl Port for Vmnet {
                     }
                     Blame::Frame => {
                         counters.dropped(DropReason::Refused);
-                        self.complain("vmnet_write", status);
+                        self.complain("vmnet_write", status, "such frames are dropped");
                         1
                     }
                     Blame::Moment => {
                         if self.writing.exhausted() {
-                            self.complain("vmnet_write", status);
+                            self.complain("vmnet_write", status, "frames wait");
                         }
                         0
                     }
                     Blame::Interface => {
                         rest[..share].iter().for_each(|_| counters.dropped(DropReason::WriteFailed));
-                        self.complain("vmnet_write", status);
+                        self.complain("vmnet_write", status, "frames are dropped");
                         // Reading tells whether the interface has gone for good.
                         self.ring();
                         share

@@ -64,16 +64,17 @@ impl fmt::Display for Status {
     }
 }
 
-/// One kind of trouble: which call, and what it gave.
+/// One kind of trouble: which call, what it gave, and what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
     pub(super) call: &'static str,
     pub(super) status: Status,
+    pub(super) then: &'static str,
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} gives {}", self.call, self.status)
+        write!(f, "{} gives {}; {}", self.call, self.status, self.then)
     }
 }
 
@@ -105,8 +106,8 @@ impl Complaints {
 mod tests {
     use super::*;
 
-    const FULL: Trouble = Trouble { call: "vmnet_write", status: Status(1007) };
-    const BROKEN: Trouble = Trouble { call: "vmnet_read", status: Status(1001) };
+    const FULL: Trouble = Trouble { call: "vmnet_write", status: Status(1007), then: "frames wait" };
+    const BROKEN: Trouble = Trouble { call: "vmnet_read", status: Status(1001), then: "trying again" };
 
     #[test]
     fn a_thousand_is_success_and_zero_is_not() {
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn every_code_is_called_by_its_name() {
-        assert_eq!(FULL.to_string(), "vmnet_write gives VMNET_BUFFER_EXHAUSTED (1007)");
+        assert_eq!(FULL.to_string(), "vmnet_write gives VMNET_BUFFER_EXHAUSTED (1007); frames wait");
         assert_eq!(Status(77).to_string(), "status 77");
         for code in 1001..=1010 {
             assert!(Status(code).to_string().starts_with("VMNET_"));
@@ -144,7 +145,7 @@ mod tests {
     fn however_many_kinds_there_are_few_are_said() {
         let (mut complaints, now) = (Complaints::default(), Instant::now());
         let said = (0..10_000).filter_map(|code| {
-            complaints.note(Trouble { call: "vmnet_read", status: Status(code) }, now);
+            complaints.note(Trouble { status: Status(code), ..BROKEN }, now);
             complaints.take()
         });
         assert_eq!(said.count(), DIFFERENT);

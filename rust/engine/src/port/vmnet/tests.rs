@@ -156,7 +156,10 @@ fn a_frame_that_is_not_liked_costs_only_itself() {
         // The array, and then each of its frames.
         assert_eq!(framework.state.lock().unwrap().write_sizes.len(), 1 + BATCH);
         assert_eq!(port.again_after(), None);
-        assert_eq!(port.take_trouble().as_deref(), Some("vmnet_write gives VMNET_INVALID_ARGUMENT (1003)"));
+        assert_eq!(
+            port.take_trouble().as_deref(),
+            Some("vmnet_write gives VMNET_INVALID_ARGUMENT (1003); such frames are dropped")
+        );
         framework.state.lock().unwrap().disliked = None;
         send(&mut port, &frames, &mut counters);
         assert_eq!(framework.state.lock().unwrap().write_sizes.last(), Some(&BATCH));
@@ -177,7 +180,10 @@ fn exhausted_buffers_are_waited_for_longer_and_longer() {
     }
     assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 128, 128]);
     // It is told only when it lasts.
-    assert_eq!(port.take_trouble().as_deref(), Some("vmnet_write gives VMNET_BUFFER_EXHAUSTED (1007)"));
+    assert_eq!(
+        port.take_trouble().as_deref(),
+        Some("vmnet_write gives VMNET_BUFFER_EXHAUSTED (1007); frames wait")
+    );
     framework.state.lock().unwrap().room = 10;
     assert_eq!(send(&mut port, &frames, &mut counters), 10);
     assert_eq!((port.again_after(), port.take_trouble()), (None, None));
@@ -200,7 +206,7 @@ fn an_interface_that_takes_nothing_costs_frames_and_one_word() {
         said.extend(port.take_trouble());
     }
     assert_eq!((counters.tx_frames, counters.drops(DropReason::WriteFailed)), (0, 1_000));
-    assert_eq!(said, ["vmnet_write gives VMNET_FAILURE (1001)"]);
+    assert_eq!(said, ["vmnet_write gives VMNET_FAILURE (1001); frames are dropped"]);
     assert_eq!(send(&mut port, &[frame(60, 1)], &mut counters), 1);
     assert_eq!(counters.tx_frames, 1);
 }
@@ -218,7 +224,10 @@ fn failing_reads_are_tried_again_and_forgiven() {
         assert_eq!(port.again_after(), Some(Duration::from_millis(delay)));
         assert!(batch.is_empty());
     }
-    assert_eq!(port.take_trouble().as_deref(), Some("vmnet_read gives VMNET_BUFFER_EXHAUSTED (1007)"));
+    assert_eq!(
+        port.take_trouble().as_deref(),
+        Some("vmnet_read gives VMNET_BUFFER_EXHAUSTED (1007); trying again")
+    );
     batch.restart(BATCH);
     assert_eq!(port.receive(&mut batch), Ok(()));
     assert_eq!((batch.len(), port.again_after()), (1, None));
