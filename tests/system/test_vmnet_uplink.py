@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,8 +17,9 @@ from scapy.layers.l2 import Ether
 
 from tests.support.daemon import wait_until
 from tests.support.mac import GATEWAY, SimulatedMac, TapGuest
+from tests.support.stream_peer import StreamPeer
 from tests.support.vde_peer import VdePeer
-from tests.support.vmnet_sim import MACOS_VERSIONS
+from tests.support.vmnet_sim import MACOS_VERSIONS, build
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.demo.traffic import HttpServer, fetch
 
@@ -198,3 +202,37 @@ def test_doctor(mac: SimulatedMac) -> None:
     assert "privilege: root" in found.stdout
     older = mac.run("doctor", macos="13")
     assert "vmnet.framework: there, of macOS 12 to 14" in older.stdout
+
+
+#: ``socket_vmnet`` as vmnet_launcher.py runs ``vde_vmnet``.
+SOCKET_VMNET = """
+import ctypes, sys
+from vde_vmnet.cli import socket_vmnet
+from vde_vmnet.uplinks.vmnet import library
+simulator = ctypes.CDLL(sys.argv[1])
+library.load = lambda: library.Library(simulator, simulator)
+library.is_macos = lambda: True
+sys.exit(socket_vmnet.main(sys.argv[2:]))
+"""
+
+
+def test_as_lima_starts_and_stops_it(mac: SimulatedMac) -> None:
+    pidfile, path = mac.place / "shared_socket_vmnet.pid", mac.place / "socket_vmnet.shared"
+    options = (
+        *(f"--pidfile={pidfile}", "--socket-group=root", "--vmnet-mode=shared"),
+        *(f"--vmnet-gateway={GATEWAY}", "--vmnet-dhcp-end=192.168.105.254", "--vmnet-mask=255.255.255.0"),
+    )
+    with subprocess.Popen(
+        mac.namespace.command(sys.executable, "-c", SOCKET_VMNET, str(build("15")), *options, str(path)),
+        env={**os.environ, **mac.environment("15")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: pidfile.exists() and pidfile.read_text() == f"{process.pid}\n", "the pidfile")
+        with StreamPeer(path) as peer:
+            peer.send(arp(7, "192.168.105.77", GATEWAY))
+            while peer.receive()[0][12:14] != b"\x08\x06":
+                continue
+        subprocess.run(["pkill", "-F", str(pidfile)], check=True)
+        assert process.wait(10) == 0
+    assert not pidfile.exists() and not path.exists()
