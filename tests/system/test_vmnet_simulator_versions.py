@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support.netns import Namespace
+from tests.support.vmnet_client import program
 from tests.support.vmnet_driver import HOST, SHARED, SUCCESS, Driver
 from tests.support.vmnet_sim import INCLUDE, MACOS_VERSIONS, Fabric, build
+
+ROOT = Path(__file__).parents[2]
 
 #: Name: the first macOS that has it.
 SINCE = {
@@ -102,3 +106,14 @@ def test_an_ordinary_user_may_since_macos_26_unless_not_entitled(mac: Namespace,
             assert driver.start(SHARED) == status
             if status == SUCCESS:
                 driver.stop()
+
+
+@pytest.mark.root
+def test_a_program_on_a_simulated_mac_by_hand() -> None:
+    mac = [sys.executable, "-m", "tests.support.vmnet_sim", "--macos", "15", "--"]
+    for mistake, status in (("none", 0), ("xpc_leak", 1)):
+        done = subprocess.run(
+            [*mac, str(program("misuse", "15")), mistake], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status
+        assert ("an XPC object with 1 reference(s)" in done.stderr) == (status == 1)
