@@ -42,11 +42,13 @@ class Event(TypedDict):
     # trouble: something goes wrong at an endpoint, which goes on (frames are lost and counted); each kind of
     #   trouble is told once a minute at most. engine_failed: the engine's thread has ended by itself, and with
     #   it every endpoint.
-    kind: Literal["first_mac", "endpoint_down", "trouble", "engine_failed"]
+    # newcomer: somebody whom nobody knows sends to a door; told once, until admit() answers.
+    kind: Literal["first_mac", "endpoint_down", "trouble", "newcomer", "engine_failed"]
     endpoint: int  # -1 for engine_failed
     port: int
     mac: str  # first_mac only, else ""
     reason: str  # endpoint_down, trouble and engine_failed, else ""
+    address: bytes  # newcomer only: a path, or b"\0" and an abstract name (Linux); else b""
 
 # What vmnet.framework needs comes as addresses of symbols, which the caller keeps loaded: the engine opens no
 # library and knows no names. A wrong address ends the process.
@@ -98,10 +100,11 @@ class Engine:
         self,
         *,
         port: int,
-        kind: Literal["dgram", "unixgram", "stream", "tap"],
+        kind: Literal["dgram", "unixgram", "door", "reply", "stream", "tap"],
         fd: int,
         name: str,
         receive_only: bool = False,
+        peer: bytes = ...,
     ) -> int:
         """Put an open descriptor on a port and return the endpoint's number (never reused).
 
@@ -110,7 +113,10 @@ class Engine:
         ``dgram``: a connected AF_UNIX datagram socket, one bare frame a datagram; the caller says when the peer
         has gone. Or a SOCK_SEQPACKET one, of which endpoint_down says "peer closed" at the end. ``unixgram``: a
         connected AF_UNIX datagram socket of which endpoint_down says "peer closed" when the kernel tells
-        that nobody is there, which it does when a frame is sent. ``stream``: a connected
+        that nobody is there, which it does when a frame is sent. ``door``: a bound AF_UNIX datagram socket that
+        many send to; it is no place on the switch (``port`` is only shown), and what comes in is from those
+        whom ``admit`` has named. ``reply``: a copy of a door's descriptor, to send to the address ``peer`` with;
+        endpoint_down as for ``unixgram``. ``stream``: a connected
         stream socket, a 4-byte big-endian length before each frame (QEMU's framing); endpoint_down says "peer
         closed" at the end of what the peer writes, and the reason when a length is above 69,632. ``tap``: a
         TAP or macvtap with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are
@@ -147,6 +153,14 @@ class Engine:
         When this returns the descriptor is closed and take_events() says nothing about the endpoint any
         more. An unknown endpoint (it may have gone by itself, or the engine is closed) is no error. Waits
         for the engine's thread.
+        """
+
+    def admit(self, *, door: int, address: bytes, endpoint: int | None = None) -> None:
+        """What comes to ``door`` from ``address`` is ``endpoint``'s from now on, and so is what was kept of it.
+
+        Without ``endpoint`` what was kept is dropped, and with its next datagram it is a newcomer again. At most
+        64 newcomers wait at a door, with 8 frames each; what further ones send is dropped (unknown_sender). A door or
+        endpoint that has gone is no error. Waits for the engine's thread. Raises EngineError (engine ended).
         """
 
     def take_events(self) -> list[Event]:

@@ -25,11 +25,14 @@ class Switch(Protocol):
         self,
         *,
         port: int,
-        kind: Literal["dgram", "unixgram", "stream", "tap"],
+        kind: Literal["dgram", "unixgram", "door", "reply", "stream", "tap"],
         fd: int,
         name: str,
         receive_only: bool = False,
+        peer: bytes = b"",
     ) -> int: ...
+
+    def admit(self, *, door: int, address: bytes, endpoint: int | None = None) -> None: ...
 
     def detach(self, *, endpoint: int) -> None: ...
 

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use vde_engine::mac_table::Station;
 use vde_engine::port::PortError;
 use vde_engine::stats::DropReason;
@@ -49,7 +49,12 @@ pub(crate) fn station<'py>(py: Python<'py>, station: &Station) -> PyResult<Bound
 }
 
 pub(crate) fn event<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyDict>> {
+    let mut sender: &[u8] = &[];
     let (kind, endpoint, port, mac, reason) = match event {
+        Event::Newcomer { endpoint, port, address } => {
+            sender = address;
+            ("newcomer", Some(*endpoint), *port, String::new(), "")
+        }
         Event::FirstMac { endpoint, port, mac } => ("first_mac", Some(*endpoint), *port, mac.to_string(), ""),
         Event::EndpointDown { endpoint, port, reason } => {
             ("endpoint_down", Some(*endpoint), *port, String::new(), reason.as_str())
@@ -68,5 +73,6 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, 
     dict.set_item("port", port)?;
     dict.set_item("mac", mac)?;
     dict.set_item("reason", reason)?;
+    dict.set_item("address", PyBytes::new(py, sender))?;
     Ok(dict)
 }

@@ -87,7 +87,8 @@ impl Engine {
         self.inner.event_descriptor()
     }
 
-    #[pyo3(signature = (*, port, kind, fd, name, receive_only = false))]
+    #[pyo3(signature = (*, port, kind, fd, name, receive_only = false, peer = Vec::new()))]
+    #[allow(clippy::too_many_arguments, reason = "keywords in Python")]
     fn attach(
         &self,
         py: Python<'_>,
@@ -96,12 +97,15 @@ impl Engine {
         fd: i32,
         name: String,
         receive_only: bool,
+        peer: Vec<u8>,
     ) -> PyResult<u64> {
         let number = port_number(port)?;
         let kind = Kind::from_name(kind).ok_or_else(|| {
-            PyValueError::new_err(format!("kind must be 'dgram', 'unixgram', 'stream' or 'tap', not '{kind}'"))
+            PyValueError::new_err(format!(
+                "kind must be 'dgram', 'unixgram', 'door', 'reply', 'stream' or 'tap', not '{kind}'"
+            ))
         })?;
-        let io = port::open(kind, fd).map_err(|error| convert::port_error(&error))?;
+        let io = port::open(kind, fd, &peer).map_err(|error| convert::port_error(&error))?;
         let endpoint = self.put(py, number, name, receive_only, io)?;
         // The engine works on a duplicate; the caller's number is closed only now that nothing can fail.
         port::descriptor::close(fd);
@@ -138,6 +142,11 @@ impl Engine {
             Err(error) if error.is_instance_of::<EngineError>(py) => Ok(()),
             other => other,
         }
+    }
+
+    #[pyo3(signature = (*, door, address, endpoint = None))]
+    fn admit(&self, py: Python<'_>, door: u64, address: Vec<u8>, endpoint: Option<u64>) -> PyResult<()> {
+        answer(py, || self.inner.admit(door, &address, endpoint))
     }
 
     fn take_events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

@@ -133,7 +133,10 @@ impl Endpoint {
     /// What the poller should watch it for. Writability only while something is queued: it changes with every
     /// frame that a peer reads, and each change would wake the loop.
     pub(crate) fn wanted(&self) -> Interest {
-        Interest { read: self.paused.is_none(), write: !self.queue.is_empty() && !self.alarm }
+        Interest {
+            read: self.paused.is_none() && self.port.reads(),
+            write: !self.queue.is_empty() && !self.alarm,
+        }
     }
 
     /// For how long others may be made to wait for this one now.

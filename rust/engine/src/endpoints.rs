@@ -23,6 +23,10 @@ impl Endpoints {
         self.slots.iter().flatten()
     }
 
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
+        self.slots.iter_mut().flatten()
+    }
+
     /// A slot that nobody has.
     pub(crate) fn reserve(&mut self) -> Slot {
         self.free.pop().unwrap_or_else(|| {

@@ -121,6 +121,20 @@ impl Engine {
         self.ask(|reply| Command::Detach(endpoint, reply))
     }
 
+    /// What comes to `door` from `address`, an [`Event::Newcomer`]'s, is `endpoint`'s from now on; without one it is
+    /// turned away, and a newcomer again with its next datagram. A door or endpoint that is not there is no error.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`].
+    pub fn admit(
+        &self,
+        door: EndpointId,
+        address: &[u8],
+        endpoint: Option<EndpointId>,
+    ) -> Result<Pending<()>, EngineError> {
+        self.ask(|reply| Command::Admit(door, address.to_vec(), endpoint, reply))
+    }
+
     /// The numbers of all endpoints.
     ///
     /// # Errors

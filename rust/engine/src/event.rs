@@ -27,6 +27,15 @@ pub enum Event {
         /// The address.
         mac: MacAddress,
     },
+    /// Somebody whom nobody knows sends to a door.
+    Newcomer {
+        /// The door.
+        endpoint: EndpointId,
+        /// What stands for its port.
+        port: u16,
+        /// The sender's: a path, or a zero and an abstract name.
+        address: Box<[u8]>,
+    },
     /// An endpoint went by itself; its descriptor is closed.
     EndpointDown {
         /// The endpoint.
@@ -56,6 +65,7 @@ impl Event {
     fn endpoint(&self) -> Option<EndpointId> {
         match self {
             Self::FirstMac { endpoint, .. }
+            | Self::Newcomer { endpoint, .. }
             | Self::EndpointDown { endpoint, .. }
             | Self::Trouble { endpoint, .. } => Some(*endpoint),
             Self::EngineFailed { .. } => None,

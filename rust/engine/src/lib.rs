@@ -7,6 +7,7 @@
 //! | [`frame`], [`vnet_header`], [`offload`] | bytes of a frame (pure) |
 //! | [`framing`] | QEMU's stream framing, bytes to frames and back (pure) |
 //! | [`mac_table`], [`switch`] | where a frame goes, or why not (pure) |
+//! | [`sources`] | who is who on one socket with many senders (pure) |
 //! | [`stats`] | counters, one for each reason to drop (pure) |
 //! | [`pool`] | the arena for a batch, the bounded queue of a peer |
 //! | `sys` | the poller and what wakes it |
@@ -35,6 +36,7 @@ pub mod offload;
 pub mod pool;
 pub mod port;
 mod runtime;
+pub mod sources;
 pub mod stats;
 pub mod switch;
 mod sys;

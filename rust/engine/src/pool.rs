@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 
 use crate::frame;
+use crate::stats::DropReason;
+use crate::switch::Slot;
 use crate::vnet_header::{self, VnetHeader};
 
 /// Frames read in one call. Chosen: a blocking VDE client has at most about 280 small or 93 full frames in
@@ -78,12 +80,19 @@ pub enum Received {
     Frame(usize),
     /// A frame longer than [`frame::MAX_LEN`]; its rest is lost.
     Oversized,
+    /// A frame of that many bytes that the port could not make use of.
+    Dropped(usize, DropReason),
 }
+
+/// In place of a slot: the frame is from the endpoint that was read.
+const OWN: Slot = Slot::MAX;
 
 /// The arena: one batch of received frames.
 pub struct Batch {
     memory: Box<[u8]>,
     received: [Received; BATCH],
+    /// Whose each one is, where a port reads for others.
+    origins: [Slot; BATCH],
     count: usize,
     limit: usize,
 }
@@ -99,7 +108,7 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         let memory = vec![0; STRIDE * BATCH].into_boxed_slice();
-        Self { memory, received: [Received::Nothing; BATCH], count: 0, limit: BATCH }
+        Self { memory, received: [Received::Nothing; BATCH], origins: [OWN; BATCH], count: 0, limit: BATCH }
     }
 
     /// Empty it; the next read brings at most `limit` frames.
@@ -144,7 +153,24 @@ impl Batch {
             Received::Frame(len) if len > frame::MAX_LEN => Received::Oversized,
             other => other,
         };
+        self.origins[self.count] = OWN;
         self.count += 1;
+    }
+
+    /// What was pushed as number `index` turned out to be this.
+    pub fn replace(&mut self, index: usize, received: Received) {
+        self.received[index] = received;
+    }
+
+    /// What was pushed as number `index` is from this endpoint.
+    pub fn set_origin(&mut self, index: usize, origin: Slot) {
+        self.origins[index] = origin;
+    }
+
+    /// Whose it is; `None` for the endpoint that was read.
+    #[must_use]
+    pub fn origin(&self, index: usize) -> Option<Slot> {
+        Some(self.origins[index]).filter(|origin| *origin != OWN)
     }
 
     /// What was pushed as number `index`.
@@ -180,7 +206,7 @@ impl Batch {
     fn frame_len(&self, index: usize) -> usize {
         match self.received[index] {
             Received::Frame(len) => len,
-            Received::Nothing | Received::Oversized => 0,
+            Received::Nothing | Received::Oversized | Received::Dropped(..) => 0,
         }
     }
 }

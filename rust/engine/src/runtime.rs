@@ -11,6 +11,8 @@
 //! off the processor loses nothing, a slow one slows others down by no more than it is worth, and one that stops
 //! reading costs them a few milliseconds once, and after that only its own frames.
 
+mod membership;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use crate::offload::segment::Segments;
 use crate::pool::{Batch, BufferPool, Received};
 use crate::port::{Down, Port};
 use crate::stats::DropReason;
-use crate::switch::{Decision, Member, Slot, Switch};
+use crate::switch::{Decision, Slot, Switch};
 use crate::sys::{Interest, Poller, Report, WakerEnd};
 use crate::vnet_header::{Need, VnetHeader};
 
@@ -64,6 +66,8 @@ pub(crate) struct Attachment {
 pub(crate) enum Command {
     Attach(Attachment, SyncSender<Result<EndpointId, EngineError>>),
     Detach(EndpointId, SyncSender<()>),
+    /// Door, address of a sender, and the endpoint that is theirs; none to turn it away.
+    Admit(EndpointId, Vec<u8>, Option<EndpointId>, SyncSender<()>),
     Counters(SyncSender<Vec<EndpointStats>>),
     Stations(SyncSender<Vec<Station>>),
     Stop,
@@ -243,6 +247,7 @@ impl Loop {
         let copies = self.decide(slot);
         let bytes = self.endpoints.get(slot).map_or(0, |endpoint| endpoint.counters.rx_bytes - before);
         self.deliver(slot, self.batch.len() >= LARGE_FRAMES || bytes >= LARGE_BYTES);
+        self.report_newcomers(slot);
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
             endpoint.adapt_turn(self.batch.len(), copies, self.rested);
         }
@@ -256,13 +261,23 @@ impl Loop {
         // Frames of one flow come in a row: the same two addresses mean the same decision.
         let mut previous: Option<[u8; 12]> = None;
         let mut decision = Decision::Flood;
+        let (door, mut slot) = (slot, slot);
         for index in 0..self.batch.len() {
-            let Some(source) = self.endpoints.get_mut(slot) else { break };
+            let origin = self.batch.origin(index).unwrap_or(door);
+            if origin != slot {
+                (slot, previous) = (origin, None);
+            }
+            let Some(source) = self.endpoints.get_mut(slot) else { continue };
             match self.batch.received(index) {
                 Received::Nothing => continue,
                 Received::Oversized => {
                     source.counters.received(frame::MAX_LEN);
                     source.counters.dropped(DropReason::Oversized);
+                    continue;
+                }
+                Received::Dropped(len, reason) => {
+                    source.counters.received(len);
+                    source.counters.dropped(reason);
                     continue;
                 }
                 Received::Frame(len) => source.counters.received(len),
@@ -430,14 +445,6 @@ impl Loop {
         }
     }
 
-    fn remove(&mut self, slot: Slot) -> Option<Endpoint> {
-        self.stop_waiting_for(slot);
-        let endpoint = self.endpoints.take(slot)?;
-        self.poller.remove(endpoint.port.descriptor());
-        self.switch.leave(slot, endpoint.member.port);
-        Some(endpoint)
-    }
-
     /// Carry out what the handle asked for; `true` to stop.
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
@@ -453,6 +460,13 @@ impl Loop {
                     self.detach(id);
                     let _ = reply.send(());
                 }
+                Command::Admit(door, address, endpoint, reply) => {
+                    match endpoint {
+                        Some(endpoint) => self.admit(door, &address, endpoint),
+                        None => self.turn_away(door, &address),
+                    }
+                    let _ = reply.send(());
+                }
                 Command::Counters(reply) => {
                     let _ = reply.send(self.endpoints.all().map(Endpoint::stats).collect());
                 }
@@ -463,28 +477,5 @@ impl Loop {
             }
         }
         false
-    }
-
-    fn attach(&mut self, attachment: Attachment) -> Result<EndpointId, EngineError> {
-        let Attachment { port, name, receive_only, io } = attachment;
-        let slot = self.endpoints.reserve();
-        if let Err(source) = self.poller.add(io.descriptor(), slot, Interest::READ) {
-            self.endpoints.give_back(slot);
-            return Err(EngineError::Register { name, source });
-        }
-        let member = Member { slot, port, receive_only };
-        let id = self.next_id;
-        self.next_id += 1;
-        self.endpoints.put(slot, Endpoint::new(id, member, name, io));
-        self.switch.join(member);
-        Ok(id)
-    }
-
-    fn detach(&mut self, id: EndpointId) {
-        let found = self.endpoints.all().find(|endpoint| endpoint.id == id);
-        if let Some(slot) = found.map(|endpoint| endpoint.member.slot) {
-            self.remove(slot);
-        }
-        self.events.forget(id);
     }
 }

@@ -17,6 +17,10 @@ pub enum DropReason {
     SamePort,
     /// Received by a receive-only endpoint, but for a group of stations.
     GroupAddress,
+    /// Received from a sender without an address, to whom nobody could answer.
+    NoAddress,
+    /// Received from a sender that was not admitted, or not yet and there was no room to keep it.
+    UnknownSender,
     /// There is nobody to give it to.
     NoDestination,
     /// Received with an unfinished checksum that lies outside the frame.
@@ -39,12 +43,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of [`Counters::drops`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Runt,
         Self::Oversized,
         Self::BadSource,
         Self::SamePort,
         Self::GroupAddress,
+        Self::NoAddress,
+        Self::UnknownSender,
         Self::NoDestination,
         Self::BadChecksumOffset,
         Self::BadSuperFrame,
@@ -65,6 +71,8 @@ impl DropReason {
             Self::BadSource => "bad_source",
             Self::SamePort => "same_port",
             Self::GroupAddress => "group_address",
+            Self::NoAddress => "no_address",
+            Self::UnknownSender => "unknown_sender",
             Self::NoDestination => "no_destination",
             Self::BadChecksumOffset => "bad_checksum_offset",
             Self::BadSuperFrame => "bad_super_frame",

@@ -77,7 +77,7 @@ fn drain(port: &mut Stream, turn: usize, batch: &mut Batch, got: &mut Vec<Result
             match batch.received(index) {
                 Received::Nothing => {}
                 Received::Frame(_) => got.push(Ok(batch.frame(index).ethernet().to_vec())),
-                Received::Oversized => got.push(Err(())),
+                Received::Oversized | Received::Dropped(..) => got.push(Err(())),
             }
         }
         if result.is_err() || batch.is_empty() {

@@ -7,18 +7,23 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::ptr;
 
+use super::names::{Name, Names};
 use crate::pool::{BATCH, Batch, FrameRef, Received};
 use crate::vnet_header::{self, VnetHeader};
 
 /// The error that says "the peer has no room" where the poller does not say when it has some again.
 pub(super) const FULL_UNSAID: Option<libc::c_int> = None;
 
-/// One message whose data is where `iov` points; `iov` must stay where it is as long as the message is used.
-fn message(iov: *mut libc::iovec) -> libc::mmsghdr {
+/// No address.
+const NOBODY: (*mut libc::c_void, libc::socklen_t) = (ptr::null_mut(), 0);
+
+/// One message whose data is where `iov` points, and whose other end is where `name` points; both must stay where
+/// they are as long as the message is used.
+fn message(iov: *mut libc::iovec, name: (*mut libc::c_void, libc::socklen_t)) -> libc::mmsghdr {
     libc::mmsghdr {
         msg_hdr: libc::msghdr {
-            msg_name: ptr::null_mut(),
-            msg_namelen: 0,
+            msg_name: name.0,
+            msg_namelen: name.1,
             msg_iov: iov,
             msg_iovlen: 1,
             msg_control: ptr::null_mut(),
@@ -34,6 +39,15 @@ pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch) -> io::Result<us
     if batch.room() == 1 {
         return receive_one(socket, batch);
     }
+    receive_many(socket, batch, None)
+}
+
+/// The same, and write down who sent them: the first under number 0.
+pub(super) fn receive_from(socket: &UnixDatagram, batch: &mut Batch, names: &mut Names) -> io::Result<usize> {
+    receive_many(socket, batch, Some(names))
+}
+
+fn receive_many(socket: &UnixDatagram, batch: &mut Batch, mut names: Option<&mut Names>) -> io::Result<usize> {
     let mut iovs = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
     let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
     let mut prepared = 0;
@@ -42,11 +56,13 @@ pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch) -> io::Result<us
         let len = slot.len() - vnet_header::LEN - 1;
         let base = slot[vnet_header::LEN..].as_mut_ptr().cast();
         let iov = iov.write(libc::iovec { iov_base: base, iov_len: len });
-        message_place.write(message(iov));
+        let name = names.as_mut().map_or(NOBODY, |names| names.place(prepared));
+        message_place.write(message(iov, name));
         prepared += 1;
     }
     // SAFETY: the first `prepared` messages were written above; each points to its own iovec in `iovs`, which
-    // points into its own slot of `batch`. Nothing else uses either before the call returns.
+    // points into its own slot of `batch`, and to its own place in `names`. Nothing else uses any of them before
+    // the call returns.
     let result = unsafe {
         libc::recvmmsg(
             socket.as_raw_fd(),
@@ -57,9 +73,12 @@ pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch) -> io::Result<us
         )
     };
     let got = super::descriptor::check(result)? as usize;
-    for message in &messages[..got] {
+    for (index, message) in messages[..got].iter().enumerate() {
         // SAFETY: `got` is at most `prepared`, and those messages were written.
         let message = unsafe { message.assume_init_ref() };
+        if let Some(names) = &mut names {
+            names.written(index, message.msg_hdr.msg_namelen);
+        }
         let len = message.msg_len as usize;
         let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         batch.push(if truncated { Received::Oversized } else { received(len) }, Some(VnetHeader::default()));
@@ -89,6 +108,11 @@ pub(super) fn send(socket: &UnixDatagram, frames: &[FrameRef<'_>]) -> io::Result
     if let [only] = frames {
         return send_one(socket, only.ethernet());
     }
+    send_to(socket, frames, None)
+}
+
+/// The same to somebody in particular.
+pub(super) fn send_to(socket: &UnixDatagram, frames: &[FrameRef<'_>], to: Option<&Name>) -> io::Result<usize> {
     let mut iovs = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
     let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
     let mut prepared = 0;
@@ -96,11 +120,11 @@ pub(super) fn send(socket: &UnixDatagram, frames: &[FrameRef<'_>]) -> io::Result
         let bytes = frame.ethernet();
         // The kernel only reads from it, whatever the type says.
         let iov = iov.write(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
-        message_place.write(message(iov));
+        message_place.write(message(iov, to.map_or(NOBODY, Name::as_message_name)));
         prepared += 1;
     }
     // SAFETY: the first `prepared` messages were written above; each points to its own iovec in `iovs`, which
-    // points to a frame that is borrowed for longer than this call. sendmmsg writes only to `msg_len`.
+    // points to a frame that is borrowed for longer than this call, as `to` is. sendmmsg writes only to `msg_len`.
     let result = unsafe {
         libc::sendmmsg(
             socket.as_raw_fd(),

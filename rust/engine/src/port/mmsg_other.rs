@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 
+use super::names::{Name, Names};
 use crate::pool::{Batch, FrameRef, Received};
 use crate::vnet_header::{self, VnetHeader};
 
@@ -16,6 +17,15 @@ pub(super) const FULL_UNSAID: Option<libc::c_int> = Some(libc::ENOBUFS);
 
 /// Read as many datagrams as `batch` has room for and say how many there were.
 pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch) -> io::Result<usize> {
+    receive_all(socket, batch, None)
+}
+
+/// The same, and write down who sent them: the first under number 0.
+pub(super) fn receive_from(socket: &UnixDatagram, batch: &mut Batch, names: &mut Names) -> io::Result<usize> {
+    receive_all(socket, batch, Some(names))
+}
+
+fn receive_all(socket: &UnixDatagram, batch: &mut Batch, mut names: Option<&mut Names>) -> io::Result<usize> {
     let room = batch.room();
     for got in 0..room {
         let Some(slot) = batch.free_slots().next() else { return Ok(got) };
@@ -25,11 +35,18 @@ pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch) -> io::Result<us
         let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
         message.msg_iov = &raw mut iov;
         message.msg_iovlen = 1;
-        // SAFETY: the message points to `iov`, and that into a slot of `batch`; both outlive the call.
+        if let Some(names) = &mut names {
+            (message.msg_name, message.msg_namelen) = names.place(got);
+        }
+        // SAFETY: the message points to `iov`, and that into a slot of `batch`, and to a place in `names`; all of
+        // them outlive the call.
         let result = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
         if result < 0 {
             let error = io::Error::last_os_error();
             return if got > 0 { Ok(got) } else { Err(error) };
+        }
+        if let Some(names) = &mut names {
+            names.written(got, message.msg_namelen);
         }
         let received = match result as usize {
             _ if message.msg_flags & libc::MSG_TRUNC != 0 => Received::Oversized,
@@ -43,11 +60,19 @@ pub(super) fn receive(socket: &UnixDatagram, batch: &mut Batch) -> io::Result<us
 
 /// Send `frames` (at least one) and say how many the kernel took.
 pub(super) fn send(socket: &UnixDatagram, frames: &[FrameRef<'_>]) -> io::Result<usize> {
+    send_to(socket, frames, None)
+}
+
+/// The same to somebody in particular.
+pub(super) fn send_to(socket: &UnixDatagram, frames: &[FrameRef<'_>], to: Option<&Name>) -> io::Result<usize> {
+    let (name, len) = to.map_or((std::ptr::null_mut(), 0), Name::as_message_name);
     for (sent, frame) in frames.iter().enumerate() {
         let bytes = frame.ethernet();
-        // SAFETY: pointer and length are those of a slice that outlives the call.
-        let result =
-            unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT) };
+        let (data, flags) = (bytes.as_ptr().cast(), libc::MSG_DONTWAIT);
+        // SAFETY: `data` is a slice and `name` an address of those lengths; both outlive the call.
+        let result = unsafe {
+            libc::sendto(socket.as_raw_fd(), data, bytes.len(), flags, name.cast_const().cast(), len)
+        };
         if result < 0 {
             let error = io::Error::last_os_error();
             return if sent > 0 { Ok(sent) } else { Err(error) };

@@ -29,6 +29,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::pool::{Batch, FrameRef};
+use crate::sources::Sources;
 use crate::stats::Counters;
 use crate::vnet_header::Offloads;
 
@@ -36,10 +37,13 @@ mod backoff;
 pub mod channel;
 pub mod descriptor;
 pub mod dgram;
+pub mod door;
 #[cfg(target_os = "linux")]
 mod mmsg_linux;
 #[cfg(any(test, not(target_os = "linux")))]
 mod mmsg_other;
+mod names;
+pub mod reply;
 pub mod stream;
 #[cfg(target_os = "linux")]
 #[path = "tap_linux.rs"]
@@ -93,6 +97,17 @@ pub trait Port: Send {
         Ok(())
     }
 
+    /// Whether it is read at all; else the poller watches it only while something is queued.
+    fn reads(&self) -> bool {
+        true
+    }
+
+    /// For a port that reads for others: whose what is. Such a port is no place on the switch; frames of a sender
+    /// that nobody is are kept there.
+    fn sources(&mut self) -> Option<&mut Sources> {
+        None
+    }
+
     /// When to come back whatever the descriptor says: for a port that nobody tells when it can go on. Asked after
     /// each turn; while it says something, writability is not waited for. The loop then calls [`Port::send`] with
     /// what is queued, and [`Port::receive`].
@@ -131,6 +146,10 @@ pub enum Kind {
     Dgram,
     /// A connected `AF_UNIX` datagram socket of which nothing else says when the peer has gone.
     Unixgram,
+    /// A bound `AF_UNIX` datagram socket that many send to.
+    Door,
+    /// The same, for one client that takes datagrams from there only.
+    Reply,
     /// A connected stream socket with QEMU's framing.
     Stream,
     /// A TAP or macvtap with `IFF_VNET_HDR` and a 12-byte header.
@@ -144,6 +163,8 @@ impl Kind {
         match name {
             "dgram" => Some(Self::Dgram),
             "unixgram" => Some(Self::Unixgram),
+            "door" => Some(Self::Door),
+            "reply" => Some(Self::Reply),
             "stream" => Some(Self::Stream),
             "tap" => Some(Self::Tap),
             _ => None,
@@ -173,15 +194,18 @@ pub enum PortError {
     },
 }
 
-/// Make a port from a duplicate of `fd`; the caller keeps `fd` whatever happens.
+/// Make a port from a duplicate of `fd`; the caller keeps `fd` whatever happens. `peer` is the address of the client
+/// of a [`Kind::Reply`].
 ///
 /// # Errors
 /// [`PortError`] when `fd` is not open or not of this kind.
-pub fn open(kind: Kind, fd: RawFd) -> Result<Box<dyn Port>, PortError> {
+pub fn open(kind: Kind, fd: RawFd, peer: &[u8]) -> Result<Box<dyn Port>, PortError> {
     let own: OwnedFd = descriptor::duplicate(fd).map_err(|source| PortError::Unusable { fd, source })?;
     match kind {
         Kind::Dgram => Ok(Box::new(dgram::Dgram::new(own, fd)?)),
         Kind::Unixgram => Ok(Box::new(dgram::Dgram::alone(own, fd)?)),
+        Kind::Door => Ok(Box::new(door::Door::new(own, fd)?)),
+        Kind::Reply => Ok(Box::new(reply::Reply::new(own, fd, peer)?)),
         Kind::Stream => Ok(Box::new(stream::Stream::new(own, fd)?)),
         Kind::Tap => Ok(Box::new(tap::Tap::new(own, fd)?)),
     }
