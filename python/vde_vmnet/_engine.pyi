@@ -100,7 +100,7 @@ class Engine:
         self,
         *,
         port: int,
-        kind: Literal["dgram", "unixgram", "door", "reply", "stream", "tap"],
+        kind: Literal["dgram", "unixgram", "door", "reply", "shared_reply", "stream", "tap"],
         fd: int,
         name: str,
         receive_only: bool = False,
@@ -115,8 +115,9 @@ class Engine:
         connected AF_UNIX datagram socket of which endpoint_down says "peer closed" when the kernel tells
         that nobody is there, which it does when a frame is sent. ``door``: a bound AF_UNIX datagram socket that
         many send to; it is no place on the switch (``port`` is only shown), and what comes in is from those
-        whom ``admit`` has named. ``reply``: a copy of a door's descriptor, to send to the address ``peer`` with;
-        endpoint_down as for ``unixgram``. ``stream``: a connected
+        whom ``admit`` has named. ``reply``: a copy of a door's descriptor, to send to the address ``peer``
+        with; endpoint_down as for ``unixgram``. ``shared_reply``: the same where several do so, each of which
+        may leave an eighth of the socket's buffer unread. ``stream``: a connected
         stream socket, a 4-byte big-endian length before each frame (QEMU's framing); endpoint_down says "peer
         closed" at the end of what the peer writes, and the reason when a length is above 69,632. ``tap``: a
         TAP or macvtap with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are
@@ -158,9 +159,10 @@ class Engine:
     def admit(self, *, door: int, address: bytes, endpoint: int | None = None) -> None:
         """What comes to ``door`` from ``address`` is ``endpoint``'s from now on, and so is what was kept of it.
 
-        Without ``endpoint`` what was kept is dropped, and with its next datagram it is a newcomer again. At most
-        64 newcomers wait at a door, with 8 frames each; what further ones send is dropped (unknown_sender). A door or
-        endpoint that has gone is no error. Waits for the engine's thread. Raises EngineError (engine ended).
+        Without ``endpoint`` what was kept is dropped, and with its next datagram it is a newcomer again. At
+        most 64 newcomers wait at a door, with 8 frames each; what further ones send is dropped
+        (unknown_sender). A door or endpoint that has gone is no error. Waits for the engine's thread. Raises
+        EngineError (engine ended).
         """
 
     def take_events(self) -> list[Event]:

@@ -23,7 +23,7 @@ __all__ = ["open_sockets"]
 def open_sockets(
     config: DaemonConfig, identity: privileges.Identity, gid: int, closing: ExitStack
 ) -> list[Segment]:
-    """Open what ``--stream`` and ``--fd`` name; ``closing`` gets what must be taken down.
+    """Open what ``--stream``, ``--dgram`` and ``--fd`` name; ``closing`` gets what must be taken down.
 
     Raises ConfigurationError, ConflictError, PrivilegeError.
     """
@@ -36,6 +36,17 @@ def open_sockets(
             )
             closing.callback(file.remove)
         opened.append(_Stream(file, numbers))
+    for path in config.listeners.dgram:
+        # Room for the name under which the next socket is made, see ``SocketFile.renewed``.
+        file = SocketFile.claim(
+            *("--dgram", path, socket.SOCK_DGRAM),
+            identity=identity,
+            gid=gid,
+            mode=config.switch.mode,
+            room=1,
+        )
+        closing.callback(file.remove)
+        opened.append(_Dgram(file, numbers))
     if config.listeners.fd is not None:
         given = _given(config.listeners.fd)
         closing.callback(given.close)
@@ -110,6 +121,25 @@ class _Stream:
         from vde_vmnet.ports.qemu_stream import QemuStreamListener
 
         return partial(QemuStreamListener, self._file, self._numbers)
+
+
+class _Dgram:
+    """Guests of one ``--dgram``. See ``segment.Segment``."""
+
+    def __init__(self, file: SocketFile, numbers: PortNumbers) -> None:
+        self._file = file
+        self._numbers = numbers
+
+    def record(self, undo: UndoRecord) -> None:
+        self._file.record(undo)
+
+    def release_in_keeper(self) -> None:
+        self._file.socket.close()
+
+    def listener(self) -> MakeListener:
+        from vde_vmnet.ports.unixgram import UnixgramListener
+
+        return partial(UnixgramListener, self._file, self._numbers)
 
 
 class _Given:

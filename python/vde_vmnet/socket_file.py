@@ -79,6 +79,27 @@ class SocketFile:
         """For the case that everybody is killed."""
         undo.push(Unlink(str(self.path), *self._identity))
 
+    def renewed(self) -> SocketFile:
+        """A fresh socket under the same name, with the same owner and mode; this one goes on without a name.
+
+        The name is there all the time. Raises OSError, in particular PermissionError where this user may not
+        make files.
+        """
+        status = self.path.lstat()
+        if (status.st_dev, status.st_ino) != self._identity:
+            raise FileNotFoundError(errno.ENOENT, "somebody else's socket is there", str(self.path))
+        fresh = Path(f"{self.path}~")
+        fresh.unlink(missing_ok=True)
+        bound = _bind_new(fresh, self.socket.type, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+        try:
+            fresh.rename(self.path)
+        except BaseException:
+            bound.close()
+            with suppress(OSError):
+                fresh.unlink()
+            raise
+        return SocketFile(self.path, bound)
+
     def remove(self) -> None:
         """Close it and take its name away, unless somebody else has put theirs there."""
         with suppress(OSError):
@@ -99,6 +120,10 @@ def _bind(what: str, path: Path, kind: socket.SocketKind, uid: int, gid: int, mo
                 f'{what} "{path}" is in use by a running program', next_step="Stop it or choose another path"
             )
         path.unlink()
+    return _bind_new(path, kind, uid, gid, mode)
+
+
+def _bind_new(path: Path, kind: int, uid: int, gid: int, mode: int) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX, kind)
     try:
         bound.setblocking(False)

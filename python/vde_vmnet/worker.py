@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from vde_vmnet._engine import Engine
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel
-from vde_vmnet.ports.base import UPLINK_PORT, Listener
+from vde_vmnet.ports.base import UPLINK_PORT, Greeter, Listener
 from vde_vmnet.uplinks.base import OpenedUplink
 from vde_vmnet.uplinks.linux.dnsmasq import lease_event
 
@@ -143,6 +143,9 @@ class _Worker:
         for event in self._engine.take_events():
             if event["kind"] == "first_mac":
                 self._on_first_mac(event)
+            elif event["kind"] == "newcomer":
+                greeters = (one for one in self._listeners if isinstance(one, Greeter))
+                any(one.newcomer(event["endpoint"], event["address"]) for one in greeters)
             elif event["kind"] == "engine_failed":
                 self._fail(
                     InternalError(f"The engine failed: {event['reason']}", next_step="Please report this")

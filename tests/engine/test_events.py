@@ -27,6 +27,7 @@ def test_the_descriptor_is_readable_while_something_is_to_be_told(engine: Engine
             "port": 1,
             "mac": "52:54:00:00:00:01",
             "reason": "",
+            "address": b"",
         }
         assert not _readable(engine)
         assert engine.take_events() == []
@@ -65,6 +66,7 @@ def test_a_stream_whose_peer_closed_is_told_once(engine: Engine) -> None:
         "port": 5,
         "mac": "",
         "reason": "peer closed",
+        "address": b"",
     }
     assert engine.counters() == {}
     engine.detach(endpoint=endpoint)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tests.support.vde_peer import frame
 from vde_vmnet._engine import Engine
-from vde_vmnet.ports.base import UPLINK_PORT
+from vde_vmnet.ports.base import UPLINK_PORT, Greeter
 from vde_vmnet.segment import MakeListener
 
 __all__ = ["Bridge", "with_bridge"]
@@ -40,6 +40,9 @@ class Bridge:
         for event in self.engine.take_events():
             if event["kind"] == "endpoint_down":
                 self.listener.endpoint_down(event["endpoint"], event["reason"])
+            elif event["kind"] == "newcomer":
+                assert isinstance(self.listener, Greeter)
+                assert self.listener.newcomer(event["endpoint"], event["address"])
 
     async def attached(self) -> None:
         """Until the listener has an endpoint; the test's timeout is the limit."""

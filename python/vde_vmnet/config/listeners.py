@@ -1,4 +1,4 @@
-"""The sockets beside VDESWITCH: ``--stream`` and what else guests may plug into."""
+"""The sockets beside VDESWITCH: ``--stream``, ``--dgram`` and what else guests may plug into."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ def add_options(add: Callable[..., object]) -> None:
         help="listen on PATH for guests of -netdev stream and of socket_vmnet; can be repeated",
     )
     add(
+        "--dgram",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="listen on PATH for guests of -netdev dgram, vfkit and krunkit, each with a socket of its own;"
+        " can be repeated",
+    )
+    add(
         "--fd",
         metavar="N",
         help="serve the guest at the other end of descriptor N, a connected stream or datagram socket, and end"
@@ -32,13 +40,18 @@ def add_options(add: Callable[..., object]) -> None:
 
 def parse(arguments: argparse.Namespace) -> ListenersConfig:
     """Raises ConfigurationError that names the option at fault."""
-    return ListenersConfig(stream=_paths("--stream", arguments.stream), fd=_descriptor(arguments.fd))
+    stream = _paths("--stream", arguments.stream)
+    dgram = _paths("--dgram", arguments.dgram)
+    for path in dgram:
+        if path in stream:
+            raise ConfigurationError(f'--dgram "{path}" is also a --stream', next_step="Choose another path")
+    return ListenersConfig(stream=stream, dgram=dgram, fd=_descriptor(arguments.fd))
 
 
 def network_name(listeners: ListenersConfig) -> Path | None:
     """What a network without VDESWITCH is named after: its first socket; None when it has none."""
-    if listeners.stream:
-        return listeners.stream[0]
+    for path in (*listeners.stream, *listeners.dgram):
+        return path
     # A descriptor has no name that the next start would know; what a killed one left, any start removes.
     return Path(f"/dev/fd/{os.getpid()}/{listeners.fd}") if listeners.fd is not None else None
 

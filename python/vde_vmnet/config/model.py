@@ -124,13 +124,15 @@ class ListenersConfig:
 
     #: Absolute paths of sockets with QEMU's stream framing.
     stream: tuple[Path, ...] = ()
+    #: Absolute paths of sockets to which guests send datagrams.
+    dgram: tuple[Path, ...] = ()
     #: Number of a descriptor that the parent left open: a connected socket, the daemon's life line.
     fd: int | None = None
 
     @property
     def count(self) -> int:
         """How many places there are."""
-        return len(self.stream) + (self.fd is not None)
+        return len(self.stream) + len(self.dgram) + (self.fd is not None)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ long as the client is plugged in, and the engine owns the data descriptor.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-__all__ = ["SEGMENT_PORTS", "UPLINK_PORT", "Listener", "Switch"]
+__all__ = ["SEGMENT_PORTS", "UPLINK_PORT", "Greeter", "Listener", "Switch"]
 
 #: The uplink's place on the switch. VDE clients may name ports from 1 upwards and, as the management port,
 #: 0, so the uplink stands where none of them can ask to be.
@@ -25,14 +25,11 @@ class Switch(Protocol):
         self,
         *,
         port: int,
-        kind: Literal["dgram", "unixgram", "door", "reply", "stream", "tap"],
+        kind: Literal["dgram", "unixgram", "stream", "tap"],
         fd: int,
         name: str,
         receive_only: bool = False,
-        peer: bytes = b"",
     ) -> int: ...
-
-    def admit(self, *, door: int, address: bytes, endpoint: int | None = None) -> None: ...
 
     def detach(self, *, endpoint: int) -> None: ...
 
@@ -55,3 +52,12 @@ class Listener(Protocol):
 
     async def stop(self) -> None:
         """Accept no more, unplug everyone, remove what was made."""
+
+
+@runtime_checkable
+class Greeter(Protocol):
+    """A listener whose clients are told apart by the engine, and meet it with their first datagram."""
+
+    def newcomer(self, door: int, address: bytes) -> bool:
+        """Somebody whom nobody knows sent to an endpoint. True when it was one of this listener's doors, which
+        then admits them or turns them away."""

@@ -3,6 +3,7 @@
 mod checksum;
 mod frame;
 mod offload;
+mod sources;
 mod stream;
 mod switch;
 
@@ -19,8 +20,8 @@ pub struct Target {
 }
 
 /// Everything there is.
-pub const TARGETS: [Target; 5] =
-    [frame::TARGET, checksum::TARGET, offload::TARGET, switch::TARGET, stream::TARGET];
+pub const TARGETS: [Target; 6] =
+    [frame::TARGET, checksum::TARGET, offload::TARGET, switch::TARGET, stream::TARGET, sources::TARGET];
 
 #[cfg(test)]
 mod tests {

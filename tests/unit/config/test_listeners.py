@@ -34,6 +34,13 @@ def test_vdeswitch_is_needed_only_when_there_is_nothing_else() -> None:
         parse()
 
 
+def test_datagram_sockets_are_kept_in_order_and_name_the_network_after_streams() -> None:
+    config = parse("--dgram=/b", "--dgram=/a")
+    assert config.listeners.dgram == (Path("/b"), Path("/a"))
+    assert config.switch.key == Path("/b")
+    assert parse("--dgram=/b", "--stream=/c").switch.key == Path("/c")
+
+
 def test_a_descriptor_is_enough_and_names_the_network_for_its_time() -> None:
     config = parse("--fd=3", "--fd=0")
     assert config.switch.absent and config.listeners.fd == 0
@@ -49,6 +56,9 @@ def test_a_descriptor_is_enough_and_names_the_network_for_its_time() -> None:
         (("--stream=/a/", "/x"), "names no socket"),
         (("--stream=/a", "--stream=//a"), "given twice"),
         (("--stream=/a", "--vde-switch=serve"), "requires VDESWITCH"),
+        (("--dgram=/a", "--dgram=/a"), "given twice"),
+        (("--dgram=/a", "--stream=/a"), "is also a --stream"),
+        (("--dgram=",), "names no socket"),
         (("--stream=/a", "--vde-ptp=dgram"), "requires VDESWITCH"),
         (("--fd=x",), "is not the number"),
         (("--fd=-1",), "is not the number"),

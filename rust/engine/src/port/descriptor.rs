@@ -71,6 +71,14 @@ pub(super) fn enlarge_buffers(fd: BorrowedFd<'_>) {
     }
 }
 
+/// Bytes that a socket has sent and nobody has read, where the system says so.
+pub(super) fn unsent(fd: BorrowedFd<'_>) -> usize {
+    let mut value: libc::c_int = 0;
+    // SAFETY: the call writes one int, to `value`, which outlives it.
+    let result = check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut value) });
+    result.map_or(0, |_| usize::try_from(value).unwrap_or(0))
+}
+
 /// Whether a socket is connected.
 pub(super) fn has_peer(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: all-zero bytes are a valid sockaddr_storage.

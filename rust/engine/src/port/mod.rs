@@ -150,6 +150,8 @@ pub enum Kind {
     Door,
     /// The same, for one client that takes datagrams from there only.
     Reply,
+    /// The same, where there are several of them.
+    SharedReply,
     /// A connected stream socket with QEMU's framing.
     Stream,
     /// A TAP or macvtap with `IFF_VNET_HDR` and a 12-byte header.
@@ -165,6 +167,7 @@ impl Kind {
             "unixgram" => Some(Self::Unixgram),
             "door" => Some(Self::Door),
             "reply" => Some(Self::Reply),
+            "shared_reply" => Some(Self::SharedReply),
             "stream" => Some(Self::Stream),
             "tap" => Some(Self::Tap),
             _ => None,
@@ -205,7 +208,8 @@ pub fn open(kind: Kind, fd: RawFd, peer: &[u8]) -> Result<Box<dyn Port>, PortErr
         Kind::Dgram => Ok(Box::new(dgram::Dgram::new(own, fd)?)),
         Kind::Unixgram => Ok(Box::new(dgram::Dgram::alone(own, fd)?)),
         Kind::Door => Ok(Box::new(door::Door::new(own, fd)?)),
-        Kind::Reply => Ok(Box::new(reply::Reply::new(own, fd, peer)?)),
+        Kind::Reply => Ok(Box::new(reply::Reply::new(own, fd, peer, false)?)),
+        Kind::SharedReply => Ok(Box::new(reply::Reply::new(own, fd, peer, true)?)),
         Kind::Stream => Ok(Box::new(stream::Stream::new(own, fd)?)),
         Kind::Tap => Ok(Box::new(tap::Tap::new(own, fd)?)),
     }
