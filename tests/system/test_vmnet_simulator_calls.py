@@ -107,7 +107,7 @@ def test_a_start_that_fails_only_at_first_and_one_that_takes_its_time(mac: Names
     with Driver(mac, fabric, faults="start_status=1001,start_fail_times=2,start_delay_ms=150") as driver:
         assert [driver.start(HOST) for _ in range(3)] == ["1001", "1001", SUCCESS]
         assert driver.stop() == "1000 1000"
-    with Driver(mac, fabric, faults="start_delay_ms=400") as driver:
+    with Driver(mac, fabric, faults="start_delay_ms=5000") as driver:
         assert driver.start(HOST, wait=100) == "LOST"
         assert driver.ask("read 1") == f"{INCOMPLETE} 1" and driver.stop(0) == f"{INCOMPLETE} LOST"
         driver.kill()
