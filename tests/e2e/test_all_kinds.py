@@ -56,9 +56,10 @@ def everybody() -> Iterator[Everybody]:
         host = closing.enter_context(Namespace("host"))
         place = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="vdet-")))
         place.chmod(0o755)
-        pair, stream = place / "pair", place / "stream"
-        pair.mkdir()
-        pair.chmod(0o777)  # the daemon's user and the guest's both make a socket there
+        shared, stream, dgram = place / "shared", place / "stream", place / "dgram"
+        shared.mkdir()
+        shared.chmod(0o777)  # the daemon's user and the guest's both make a socket there
+        pair = shared / "p"
         switch = closing.enter_context(VdeSwitch(place / "theirs", "-m", "666"))
         daemon = closing.enter_context(
             Daemon(
@@ -66,15 +67,17 @@ def everybody() -> Iterator[Everybody]:
                 f"--vmnet-gateway={GATEWAY}",
                 f"--user={account.name}",
                 f"--stream={stream}",
-                f"{pair / 'p'}[]",
+                f"--dgram={dgram}",
+                f"{pair}[]",
                 str(switch.directory),
             )
         )
         plugs = {
             "vde": f"vde,sock={daemon.directory}",
-            "ptp": f"vde,sock=ptp://{pair / 'p'}",
+            "ptp": f"vde,sock=ptp://{pair}",
             "vde_switch": f"vde,sock={switch.directory}",
             "stream": f"stream,addr.type=unix,addr.path={stream}",
+            "dgram": f"dgram,local.type=unix,local.path={shared}/g,remote.type=unix,remote.path={dgram}",
         }
         guests = {
             kind: closing.enter_context(

@@ -8,6 +8,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -83,6 +84,17 @@ def test_refused_with_one_clear_line(argv: Sequence[str], status: int, message: 
     assert done.returncode == status
     assert re.search(message, done.stderr), done.stderr
     assert done.stderr.count("ERROR") == 1 and "Traceback" not in done.stderr
+
+
+def test_networks_of_the_wrong_kind(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(os.fspath(tmp_path / "d"))
+        done = run(f"--network={tmp_path / 'd'}", "--", "true")
+        assert done.returncode == 1 and "is a socket of datagrams" in done.stderr, done.stderr
+    done = run(f"--network={tmp_path / 'd'}", "--", "true")
+    assert done.returncode == 3 and "Nobody serves at" in done.stderr, done.stderr
+    done = run(f"--network={tmp_path}", "--fd-type=stream", "--", "true")
+    assert done.returncode == 1 and "has no --fd-type=stream: it is a switch directory" in done.stderr
 
 
 def test_a_private_network_that_cannot_be_says_why() -> None:

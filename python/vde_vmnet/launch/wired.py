@@ -8,6 +8,7 @@ ends when nobody is left at ours. Names are random, in a folder of this user whe
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import re
 import secrets
@@ -164,4 +165,11 @@ def connect(
         ) from None
     except (ConnectionRefusedError, FileNotFoundError):
         raise UnavailableError(f'Nobody serves at "{address}"', next_step="Start a network there") from None
+    except OSError as error:
+        if error.errno != errno.EPROTOTYPE:
+            raise
+        raise ConfigurationError(
+            f'"{address}" is a socket of datagrams, which has no connections',
+            next_step="Name a switch directory or a stream socket of the same network",
+        ) from None
     return kind
