@@ -48,6 +48,12 @@ def test_a_missing_key_says_which_macos_brings_it(libc: Binding) -> None:
         libc.key("vmnet_enable_isolation_key")
 
 
+def test_a_missing_key_of_an_option_names_the_option(libc: Binding) -> None:
+    message = r"--vmnet-mtu needs macOS 10\.10, and this macOS is too old.*Leave --vmnet-mtu out"
+    with pytest.raises(UnavailableError, match=message):
+        libc.key("vmnet_mtu_key", option="--vmnet-mtu")
+
+
 def test_a_libsystem_without_blocks_is_none(libc: Binding) -> None:
     with pytest.raises(InternalError, match=DATA[0]):
         libc.address(DATA[0])

@@ -109,7 +109,9 @@ def test_what_gets_lost_in_a_network() -> None:
         "--vmnet-dhcp-end has no effect together with --reserve",
     ]
     assert request.losses(UplinkConfig(ipv4=PLAN), ["--reserve"]) == []
-    assert request.in_network(replace(config, isolation=True)) == [Entry("vmnet_enable_isolation_key", True)]
+    assert request.in_network(replace(config, isolation=True)) == [
+        Entry("vmnet_enable_isolation_key", True, "--vmnet-enable-isolation")
+    ]
 
 
 def test_a_network_has_its_gateway_first() -> None:

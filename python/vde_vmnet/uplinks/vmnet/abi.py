@@ -245,11 +245,11 @@ class Binding:
         """Whether this macOS knows the key."""
         return self._key(symbol) is not None
 
-    def key(self, symbol: str) -> bytes:
-        """The string of a key. Raises UnavailableError that names the version."""
+    def key(self, symbol: str, *, option: str = "") -> bytes:
+        """The string of a key. Raises UnavailableError that names the version, and the option that needs it."""
         value = self._key(symbol)
         if value is None:
-            raise _too_old(symbol, _KEYS_BY_SYMBOL[symbol].since)
+            raise _too_old(symbol, _KEYS_BY_SYMBOL[symbol].since, option)
         return value
 
     def _key(self, symbol: str) -> bytes | None:
@@ -275,8 +275,9 @@ class Binding:
         return found
 
 
-def _too_old(symbol: str, since: str) -> UnavailableError:
+def _too_old(symbol: str, since: str, option: str = "") -> UnavailableError:
+    needs = f"{option} needs macOS {since}, and this macOS is too old: it has no {symbol}"
     return UnavailableError(
-        f"This macOS is too old: {symbol} came with macOS {since}",
-        next_step="Leave out the option that needs it, or update macOS",
+        needs if option else f"This macOS is too old: {symbol} came with macOS {since}",
+        next_step=f"Leave {option} out, or update macOS" if option else "Update macOS",
     )

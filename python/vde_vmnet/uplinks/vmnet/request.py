@@ -105,25 +105,31 @@ def classic(config: UplinkConfig, network_id: str) -> list[Entry]:
         Entry("vmnet_interface_id_key", interface_id(config, network_id)),
     ]
     if config.mode is Mode.BRIDGED:
-        return [*entries, Entry("vmnet_shared_interface_name_key", config.interface or "")]
+        return [
+            *entries,
+            Entry("vmnet_shared_interface_name_key", config.interface or "", "--vmnet-mode=bridged"),
+        ]
     identifier = config.network_identifier
     if identifier is None and config.mode is Mode.HOST and not config.dhcp:
         # Before macOS 26 the only way to a host network without DHCP.
         identifier = _made_up(network_id, "network")
     if identifier is not None:
-        entries.append(Entry("vmnet_network_identifier_key", identifier))
+        option = "--vmnet-network-identifier" if config.network_identifier else "--vmnet-disable-dhcp"
+        entries.append(Entry("vmnet_network_identifier_key", identifier, option))
     if config.ipv4 is not None:
         entries += _addresses(config.ipv4, identified=identifier is not None)
     if config.nat66_prefix is not None and config.mode is Mode.SHARED:
-        entries.append(Entry("vmnet_nat66_prefix_key", str(config.nat66_prefix.network_address)))
+        entries.append(
+            Entry("vmnet_nat66_prefix_key", str(config.nat66_prefix.network_address), "--vmnet-nat66-prefix")
+        )
     if config.mtu is not None:
-        entries.append(Entry("vmnet_mtu_key", config.mtu))
+        entries.append(Entry("vmnet_mtu_key", config.mtu, "--vmnet-mtu"))
     return entries + in_network(config)
 
 
 def in_network(config: UplinkConfig) -> list[Entry]:
     """The description for ``vmnet_interface_start_with_network``: all else belongs to the network."""
-    return [Entry("vmnet_enable_isolation_key", True)] if config.isolation else []
+    return [Entry("vmnet_enable_isolation_key", True, "--vmnet-enable-isolation")] if config.isolation else []
 
 
 def interface_id(config: UplinkConfig, network_id: str) -> UUID:
@@ -135,13 +141,13 @@ def _addresses(plan: Ipv4Plan, *, identified: bool) -> list[Entry]:
     if identified:
         # Without a DHCP server there is no range: the keys are those of the host's own address.
         return [
-            Entry("vmnet_host_ip_address_key", str(plan.gateway)),
-            Entry("vmnet_host_subnet_mask_key", str(plan.network.netmask)),
+            Entry("vmnet_host_ip_address_key", str(plan.gateway), "--vmnet-gateway"),
+            Entry("vmnet_host_subnet_mask_key", str(plan.network.netmask), "--vmnet-gateway"),
         ]
     return [
-        Entry("vmnet_start_address_key", str(plan.gateway)),
-        Entry("vmnet_end_address_key", str(plan.dhcp_end)),
-        Entry("vmnet_subnet_mask_key", str(plan.network.netmask)),
+        Entry("vmnet_start_address_key", str(plan.gateway), "--vmnet-gateway"),
+        Entry("vmnet_end_address_key", str(plan.dhcp_end), "--vmnet-gateway"),
+        Entry("vmnet_subnet_mask_key", str(plan.network.netmask), "--vmnet-gateway"),
     ]
 
 

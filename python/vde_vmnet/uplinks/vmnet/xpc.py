@@ -26,15 +26,17 @@ class Entry:
     #: Symbol of the key.
     symbol: str
     value: Value
+    #: What the user gave to have it; empty for what every start has.
+    option: str = ""
 
 
 @contextmanager
 def description(binding: Binding, entries: Sequence[Entry]) -> Iterator[int]:
     """An XPC dictionary of the entries, released at the end of the block.
 
-    Raises UnavailableError when this macOS does not know a key.
+    Raises UnavailableError that names the option when this macOS does not know a key.
     """
-    keys = [binding.key(entry.symbol) for entry in entries]
+    keys = [binding.key(entry.symbol, option=entry.option) for entry in entries]
     dictionary: int = binding.call("xpc_dictionary_create", None, None, 0)
     try:
         for key, entry in zip(keys, entries, strict=True):
