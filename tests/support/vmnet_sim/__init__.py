@@ -62,8 +62,9 @@ class Fabric:
         )
         namespace.on_close.append(self.close)
         assert self._process.stdout is not None
-        said = self._process.stdout.readline()
-        assert said == b"ready\n", "the fabric did not start"
+        if self._process.stdout.readline() != b"ready\n":
+            self.close()
+            raise AssertionError("the fabric did not start")
 
     def environment(self, macos: str = "26", faults: str = "") -> dict[str, str]:
         """For the client's process. `macos` must be that of the library it loads (``build(macos)``)."""
