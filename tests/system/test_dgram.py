@@ -1,6 +1,7 @@
 """The real daemon with --dgram: peers with each program's habits, at once, badly behaved and coming back."""
 
 import os
+import select
 import signal
 import socket
 import stat
@@ -359,3 +360,20 @@ def test_a_live_socket_is_refused_and_stays(daemon: DaemonProcess, tmp_path: Pat
     assert "at most" in run("--dgram", str(tmp_path / ("x" * 108))).stderr
     log = daemon.log.read_text()
     assert f"remote.path={tmp_path / 'd' / 'p'}" in log
+
+
+def test_a_name_that_leads_elsewhere_is_not_followed(
+    daemon: DaemonProcess, tmp_path: Path, peers: Callable[[MakePeer], UnixgramPeer]
+) -> None:
+    bad, one = peers(qemu), peers(qemu)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as victim:
+        victim.bind(os.fspath(tmp_path / "victim"))
+        (tmp_path / "victim").chmod(0o777)
+        bad.own.unlink()
+        bad.own.symlink_to(tmp_path / "victim")
+        bad.send(frame(BROADCAST, 1))
+        one.send(frame(BROADCAST, 2))
+        wait_until(lambda: "plugged in" in daemon.log.read_text(), "the other one is")
+        assert "own0" not in daemon.log.read_text()
+        assert not select.select([victim], [], [], 0.1)[0]
+    (tmp_path / "victim").unlink()

@@ -20,6 +20,7 @@ import errno
 import logging
 import os
 import socket
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +42,8 @@ _MOST = 256
 _LOOK_SECONDS = 1.0
 #: Who was refused is not heard for this long, so that a flood of addresses costs next to nothing.
 _REFUSED_SECONDS = 1.0
+#: Nor one that was gone when we looked; another may come under its name.
+_GONE_SECONDS = 0.1
 #: On macOS SO_SNDBUF is the longest datagram, and SO_RCVBUF the queue: vfkit's and gvproxy's sizes. Linux takes
 #: the first as the queue, up to what the system allows.
 _SEND_BUFFER, _RECEIVE_BUFFER = 1 << 20, 4 << 20
@@ -169,7 +172,7 @@ class UnixgramListener:
             if refusal:
                 self._warn(f"Client {_shown(address)} of {self._file.path} refused: {refusal}")
             # Its frames are dropped until then without another word.
-            self._later(_REFUSED_SECONDS if refusal else 0, self._turn_away, door, address)
+            self._later(_REFUSED_SECONDS if refusal else _GONE_SECONDS, self._turn_away, door, address)
         return True
 
     def _turn_away(self, door: int, address: bytes) -> None:
@@ -344,6 +347,8 @@ def _identity(address: bytes) -> _Identity:
         return None
     # Numbers of inodes are used again, sometimes at once; nobody changes the time of a socket.
     status = os.lstat(address)
+    if not stat.S_ISSOCK(status.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "no socket", address)  # a link, to lead us elsewhere
     return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
