@@ -1,7 +1,7 @@
 """What idle neighbours cost: TCP between a guest and the host, alone and beside eight more stream sockets.
 
 The idle ones behave as guests that have nothing to do: each has said once who it is, reads what is broadcast,
-and is otherwise silent. Within a sample they are there, gone, gone and there, so that a drift of the machine
+and is otherwise silent. Within a sample they come and go several times, so that a drift of the machine
 touches both alike. There is no rival: passt serves one guest.
 """
 
@@ -20,6 +20,8 @@ from bench.systems import Running, System, Uplink
 __all__ = ["IdleNeighbours"]
 
 _NEIGHBOURS = 8
+#: Whether they are there, stretch by stretch: neither comes first, nor always after the other.
+_ORDER = (True, False, False, True, False, True, True, False)
 _WITHIN = Target(Subject.OURS, Relation.AT_LEAST, 0.97)
 _BROADCAST = b"\xff" * 6
 #: An EtherType for experiments (IEEE 802).
@@ -56,15 +58,16 @@ class IdleNeighbours:
             running = bench.closing.enter_context(system.start(Uplink.HOST_BY_STREAM))
             boot(running, Uplink.HOST_BY_STREAM, bench.closing)
             self._online[system.name] = running
+        seconds = max(1, bench.effort.tcp_seconds // 2)
         detail: dict[str, object] = {}
         sums: dict[tuple[bool, str], float] = {}
-        for number, beside in enumerate((True, False, False, True)):
+        for number, beside in enumerate(_ORDER):
             stretch: dict[str, object] = {}
             if beside:
                 with _Neighbours(running):
-                    values = streams(running, bench.effort.tcp_seconds, stretch)
+                    values = streams(running, seconds, stretch)
             else:
-                values = streams(running, bench.effort.tcp_seconds, stretch)
+                values = streams(running, seconds, stretch)
             detail[f"{number} {'beside them' if beside else 'alone'}"] = stretch
             for key, value in values.items():
                 sums[beside, key] = sums.get((beside, key), 0.0) + value
