@@ -10,9 +10,11 @@ from __future__ import annotations
 import select
 import socket
 import threading
+from contextlib import nullcontext
 from types import TracebackType
 
 from bench.compare import REFERENCE, Relation, Row, Subject, Target
+from bench.errors import BenchError
 from bench.guest import boot, guest_unavailable_reason, streams
 from bench.scenarios.base import Answer, Bench
 from bench.systems import Running, System, Uplink
@@ -22,8 +24,12 @@ __all__ = ["IdleNeighbours"]
 _NEIGHBOURS = 8
 #: Whether they are there, stretch by stretch: neither comes first, nor always after the other.
 _ORDER = (True, False, False, True, False, True, True, False)
+_PATIENCE_SECONDS = 5.0
+_SETTLE_SECONDS = 0.3
 _WITHIN = Target(Subject.OURS, Relation.AT_LEAST, 0.97)
 _BROADCAST = b"\xff" * 6
+_PREFIX = b"\x52\x54\x00\xbe\x7d"
+_FRAME_OCTETS = 60
 #: An EtherType for experiments (IEEE 802).
 _ETHERTYPE = b"\x88\xb5"
 
@@ -63,10 +69,9 @@ class IdleNeighbours:
         sums: dict[tuple[bool, str], float] = {}
         for number, beside in enumerate(_ORDER):
             stretch: dict[str, object] = {}
-            if beside:
-                with _Neighbours(running):
-                    values = streams(running, seconds, stretch)
-            else:
+            with _Neighbours(running) if beside else nullcontext():
+                # Coming and going costs too, and is not what is asked.
+                running.leave_alone(_SETTLE_SECONDS)
                 values = streams(running, seconds, stretch)
             detail[f"{number} {'beside them' if beside else 'alone'}"] = stretch
             for key, value in values.items():
@@ -75,16 +80,31 @@ class IdleNeighbours:
 
 
 class _Neighbours:
-    """Connected, known to the switch, and read by a thread that sleeps unless something comes."""
+    """Connected, known to the switch, and read by a thread that sleeps unless something comes.
+
+    Raises BenchError when the switch does not take them.
+    """
 
     def __init__(self, running: Running) -> None:
         self._sockets = [socket.socket(socket.AF_UNIX) for _ in range(_NEIGHBOURS)]
         self._ended, self._end = socket.socketpair()
         self._reader = threading.Thread(target=self._read)
+        try:
+            self._introduce(str(running.directory))
+        except OSError as error:
+            self._close()
+            raise BenchError(f"the idle neighbours: {error}") from error
+
+    def _introduce(self, path: str) -> None:
         for number, peer in enumerate(self._sockets):
-            peer.connect(str(running.directory))
-            frame = _BROADCAST + b"\x52\x54\x00\xbe\x7d" + bytes([number]) + _ETHERTYPE + bytes(46)
+            peer.settimeout(_PATIENCE_SECONDS)
+            peer.connect(path)
+            frame = _BROADCAST + _PREFIX + bytes([number]) + _ETHERTYPE + bytes(_FRAME_OCTETS - 14)
             peer.sendall(len(frame).to_bytes(4, "big") + frame)
+        # The first one hears all others: then they are on the switch.
+        missing = (_NEIGHBOURS - 1) * (4 + _FRAME_OCTETS)
+        while missing > 0:
+            missing -= len(self._sockets[0].recv(1 << 16)) or missing
 
     def _read(self) -> None:
         everything = [self._ended, *self._sockets]
@@ -101,5 +121,8 @@ class _Neighbours:
     ) -> None:
         self._end.close()
         self._reader.join()
-        for peer in (self._ended, *self._sockets):
+        self._close()
+
+    def _close(self) -> None:
+        for peer in (self._ended, self._end, *self._sockets):
             peer.close()
