@@ -28,6 +28,9 @@ __all__ = ["boot", "guest_unavailable_reason", "streams"]
 _MAC = "52:54:00:be:7c:02"
 #: What iperf3 may take longer than its test: connecting, exchanging results.
 _MARGIN_SECONDS = 20.0
+#: A stream that could not begin is tried again.
+_TRIES = 3
+_AGAIN_SECONDS = 0.5
 
 
 def guest_unavailable_reason() -> str | None:
@@ -73,7 +76,7 @@ def streams(running: Running, seconds: int, detail: dict[str, object]) -> dict[s
     values: dict[str, float] = {}
     for key, options in (("to_guest", []), ("to_host", ["--reverse"])):
         before = running.activity()
-        result = _iperf3(running, seconds, options)
+        result = _stream(running, seconds, options)
         spent = running.activity().since(before)
         received = result["end"]["sum_received"]
         if received["bytes"] == 0:
@@ -88,6 +91,16 @@ def streams(running: Running, seconds: int, detail: dict[str, object]) -> dict[s
         values[f"{key}_cpu"] = spent.seconds / (received["bytes"] / 1e9)
     running.check()
     return values
+
+
+def _stream(running: Running, seconds: int, options: list[str]) -> dict[str, Any]:
+    for _ in range(_TRIES - 1):
+        try:
+            return _iperf3(running, seconds, options)
+        except BenchError:
+            # The guest's iperf3 takes one at a time, and may not have ended the one before yet.
+            running.leave_alone(_AGAIN_SECONDS)
+    return _iperf3(running, seconds, options)
 
 
 def _iperf3(running: Running, seconds: int, options: list[str]) -> dict[str, Any]:
