@@ -22,8 +22,9 @@ from vde_vmnet.keeper import ChildKeeper, Keeper, KeeperChannel, Stopped, stop_r
 from vde_vmnet.listening import open_sockets
 from vde_vmnet.management import open_console
 from vde_vmnet.notify import announce_ready
+from vde_vmnet.opened import Segment
 from vde_vmnet.pidfile import Pidfile
-from vde_vmnet.segment import Segment, open_segments
+from vde_vmnet.segment import open_segments
 from vde_vmnet.uplinks.base import OpenedUplink, Uplink
 
 __all__ = ["run"]

@@ -12,9 +12,9 @@ from vde_vmnet import privileges
 from vde_vmnet.config.model import DaemonConfig
 from vde_vmnet.errors import ConfigurationError
 from vde_vmnet.keeper import stop_waits
+from vde_vmnet.opened import MakeListener, Segment
 from vde_vmnet.ports.numbers import PortNumbers
 from vde_vmnet.recovery import UndoRecord
-from vde_vmnet.segment import MakeListener, Segment
 from vde_vmnet.socket_file import SocketFile
 
 __all__ = ["open_sockets"]
@@ -105,7 +105,7 @@ def _check(given: socket.socket, option: str) -> None:
 
 
 class _Stream:
-    """Guests of one ``--stream``. See ``segment.Segment``."""
+    """Guests of one ``--stream``. See ``opened.Segment``."""
 
     def __init__(self, file: SocketFile, numbers: PortNumbers) -> None:
         self._file = file
@@ -124,7 +124,7 @@ class _Stream:
 
 
 class _Dgram:
-    """Guests of one ``--dgram``. See ``segment.Segment``."""
+    """Guests of one ``--dgram``. See ``opened.Segment``."""
 
     def __init__(self, file: SocketFile, numbers: PortNumbers) -> None:
         self._file = file
@@ -143,7 +143,7 @@ class _Dgram:
 
 
 class _Given:
-    """The guest of ``--fd``. See ``segment.Segment``."""
+    """The guest of ``--fd``. See ``opened.Segment``."""
 
     def __init__(self, given: socket.socket, numbers: PortNumbers) -> None:
         self._given = given

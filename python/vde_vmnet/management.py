@@ -1,4 +1,4 @@
-"""The switch console's socket, opened in stage 2. See ``segment.Segment`` for the rooms."""
+"""The switch console's socket, opened in stage 2. See ``opened.Segment`` for the rooms."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import vde_vmnet
 from vde_vmnet import privileges
 from vde_vmnet.config.model import DaemonConfig
 from vde_vmnet.keeper import stop_waits
+from vde_vmnet.opened import MakeListener, Segment
 from vde_vmnet.recovery import UndoRecord
-from vde_vmnet.segment import MakeListener, Segment
 from vde_vmnet.socket_file import SocketFile
 
 __all__ = ["open_console"]

@@ -11,17 +11,14 @@ import socket
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vde_vmnet import privileges
 from vde_vmnet.config.model import PtpSocket, SwitchConfig
 from vde_vmnet.directory_watch import NameWatch
 from vde_vmnet.errors import PrivilegeError, UnavailableError
+from vde_vmnet.opened import MakeListener, Segment
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.socket_file import PacketPath, SocketFile, connect_packets
-
-if TYPE_CHECKING:
-    from vde_vmnet.segment import MakeListener, Segment
 
 __all__ = ["open_pair"]
 

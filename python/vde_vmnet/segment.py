@@ -1,50 +1,30 @@
 """What each VDESWITCH names, opened in stage 2: a directory to serve in, a switch to join, a pair's socket.
 
 Here is the decision of ``--vde-switch=auto``, and what each case needs of the keeper and of the worker. A
-new way to plug in is one more class with the rooms of ``Segment``.
+new way to plug in is one more class with the rooms of ``opened.Segment``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from vde_vmnet import privileges, sockets
 from vde_vmnet.config.model import DaemonConfig, SwitchConfig, SwitchRole
 from vde_vmnet.errors import ConflictError, PrivilegeError
 from vde_vmnet.keeper import stop_waits
+from vde_vmnet.opened import MakeListener, Segment
 from vde_vmnet.point_to_point import open_pair
 from vde_vmnet.ports.base import SEGMENT_PORTS
 from vde_vmnet.ports.numbers import VdePorts
 from vde_vmnet.recovery import RemoveDirectory, UndoRecord, Unlink
 from vde_vmnet.vde_client import PlugTarget, VdeClient
 
-if TYPE_CHECKING:
-    from vde_vmnet._engine import Engine
-    from vde_vmnet.ports.base import Listener
-
-__all__ = ["MakeListener", "Segment", "open_segments"]
+__all__ = ["open_segments"]
 
 _log = logging.getLogger(__name__)
-
-MakeListener = Callable[["Engine"], "Listener"]
-
-
-class Segment(Protocol):
-    """One opened VDESWITCH, or another place where guests plug in."""
-
-    def record(self, undo: UndoRecord) -> None:
-        """Write down how to undo it when everybody was killed."""
-
-    def release_in_keeper(self) -> None:
-        """Close what is the worker's alone."""
-
-    def listener(self) -> MakeListener:
-        """For the worker, before it drops privilege: the modules it needs are loaded here."""
 
 
 def open_segments(

@@ -24,6 +24,7 @@ RANKS = {
     "ports": 3,
     "uplinks": 3,
     "segment": 3,
+    "opened": 3,
     "point_to_point": 3,
     "listening": 3,
     "management": 3,

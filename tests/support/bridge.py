@@ -11,8 +11,8 @@ from typing import Protocol
 
 from tests.support.vde_peer import frame
 from vde_vmnet._engine import Engine
+from vde_vmnet.opened import MakeListener
 from vde_vmnet.ports.base import UPLINK_PORT, Greeter
-from vde_vmnet.segment import MakeListener
 
 __all__ = ["Bridge", "with_bridge"]
 

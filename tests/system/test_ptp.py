@@ -20,10 +20,10 @@ from vde_vmnet.config.model import SwitchConfig
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.directory_watch import NameWatch
 from vde_vmnet.errors import ConfigurationError, ConflictError
+from vde_vmnet.opened import MakeListener
 from vde_vmnet.ports.base import SEGMENT_PORTS
 from vde_vmnet.ports.vde_ptp import VdePtpListener
 from vde_vmnet.privileges import invoking_identity
-from vde_vmnet.segment import MakeListener
 from vde_vmnet.socket_file import SocketFile
 
 BROADCAST = -1

@@ -18,10 +18,10 @@ from tests.support.daemon import wait_until
 from tests.support.packet_peer import PacketPeer, PacketServer
 from tests.support.vde_peer import frame
 from vde_vmnet.demo.daemon_process import DaemonProcess
+from vde_vmnet.opened import MakeListener
 from vde_vmnet.ports.base import SEGMENT_PORTS
 from vde_vmnet.ports.vde_ptp_packets import VdePtpPacketListener
 from vde_vmnet.privileges import invoking_identity
-from vde_vmnet.segment import MakeListener
 from vde_vmnet.socket_file import PacketPath, connect_packets
 
 BROADCAST = -1

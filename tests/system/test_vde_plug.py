@@ -19,9 +19,9 @@ from tests.support.vde_peer import VdePeer
 from tests.support.vde_switch import VdeSwitch
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.errors import ConflictError, UnavailableError
+from vde_vmnet.opened import MakeListener
 from vde_vmnet.ports.base import SEGMENT_PORTS
 from vde_vmnet.ports.vde_plug import VdePlugListener, back_off
-from vde_vmnet.segment import MakeListener
 from vde_vmnet.vde_client import PlugTarget, VdeClient
 
 BROADCAST = -1

@@ -10,10 +10,7 @@ use vde_engine::port::{self, Kind, Port};
 use vde_engine::{EndpointId, EngineConfig, Pending};
 
 use crate::vmnet::{BlockRuntime, Interface, VmnetFunctions};
-use crate::{EngineError, convert};
-
-/// How long to wait for the engine's thread before looking for signals.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
+use crate::{EngineError, PATIENCE, convert};
 
 /// Longest ageing time: a year. More is a mistake.
 const MAX_AGEING: f64 = 365.0 * 86_400.0;

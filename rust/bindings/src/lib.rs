@@ -4,7 +4,12 @@ mod convert;
 mod engine;
 mod vmnet;
 
+use std::time::Duration;
+
 use pyo3::prelude::*;
+
+/// How long to wait without the GIL before looking for signals.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 pyo3::create_exception!(
     _engine,

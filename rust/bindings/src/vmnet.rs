@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use vde_engine::port::vmnet::{self, Functions, Limits, ObjectRuntime, Vmnet};
 
-use crate::engine::PATIENCE;
+use crate::PATIENCE;
 
 /// Longest wait: a year. More is a mistake.
 const MAX_TIMEOUT: f64 = 365.0 * 86_400.0;

@@ -5,8 +5,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::poller::milliseconds;
-use super::{Interest, Report, check};
+use super::{Interest, Report, check, milliseconds};
 
 /// See `Poller`.
 #[derive(Default)]

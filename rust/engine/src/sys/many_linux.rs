@@ -6,8 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-use super::poller::milliseconds;
-use super::{Interest, REPORTS, Report, check};
+use super::{Interest, REPORTS, Report, check, milliseconds};
 
 /// See `Poller`.
 pub(super) struct Many {

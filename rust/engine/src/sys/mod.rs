@@ -6,6 +6,7 @@
 //! Besides `port/` the only place with `unsafe`: the calls of the poller.
 
 use std::io;
+use std::time::Duration;
 
 mod few;
 #[cfg(target_os = "linux")]
@@ -50,13 +51,20 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// A timeout as `poll` and `epoll_wait` take it; never less than asked for.
+fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
+    timeout.map_or(-1, |time| {
+        libc::c_int::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn wait(poller: &mut Poller) -> Vec<Report> {
         let mut reports = Vec::new();

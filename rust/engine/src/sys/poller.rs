@@ -87,10 +87,3 @@ impl Poller {
         }
     }
 }
-
-/// A timeout as `poll` and `epoll_wait` take it; never less than asked for.
-pub(super) fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
-    timeout.map_or(-1, |time| {
-        libc::c_int::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
-    })
-}
