@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 
 from tests.support.netns import Namespace
 from tests.support.vmnet_client import program
-from tests.support.vmnet_sim import Fabric
+from tests.support.vmnet_sim import Fabric, build
 
 __all__ = ["BRIDGED", "HOST", "SHARED", "SUCCESS", "Driver", "frame", "ours"]
 
@@ -41,13 +45,23 @@ class Driver:
         user: str = "root",
         example: str = "driver",
     ) -> None:
-        as_user = [] if user == "root" else ["setpriv", f"--reuid={user}", "--clear-groups", "--"]
+        self._closing = ExitStack()
+        command = [str(program(example, macos))]
+        environment = {**os.environ, **fabric.environment(macos, faults)}
+        if user != "root":
+            # The checkout may lie where only root passes through.
+            place = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="vdet-")))
+            place.chmod(0o755)
+            for path in (Path(command[0]), build(macos)):
+                shutil.copy(path, place)
+            environment["LD_LIBRARY_PATH"] = str(place)
+            command = ["setpriv", f"--reuid={user}", "--clear-groups", "--", str(place / example)]
         self._process = subprocess.Popen(
-            mac.command(*as_user, str(program(example, macos))),
+            mac.command(*command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **fabric.environment(macos, faults)},
+            env=environment,
         )
 
     def ask(self, line: str) -> str:
@@ -101,6 +115,7 @@ class Driver:
         self._process.stdin.close()
         self._process.wait(20)
         self._process.stdout.close()
+        self._closing.close()
         return self._process.returncode
 
     def kill(self) -> None:
