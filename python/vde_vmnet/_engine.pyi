@@ -87,6 +87,32 @@ class Completion:
         is gone does nothing, and an object that nobody took is released with it.
         """
 
+@type_check_only
+class SlirpFunctions(TypedDict):  # addresses of libslirp's functions, none of them 0
+    new: int  # slirp_new, and so on
+    cleanup: int
+    input: int
+    pollfds_fill: int
+    pollfds_poll: int
+    add_hostxfwd: int
+    remove_hostxfwd: int
+
+@type_check_only
+class SlirpSegment(TypedDict):
+    restricted: bool  # guests reach each other only
+    network: str  # "192.168.105.0"
+    mask: str
+    host: str  # the stack's own address, which stands for the host
+    nameserver: str  # where it answers DNS
+    dhcp_start: str  # first address that it hands out, to 16 guests at most
+    dhcp: bool
+    prefix6: str | None  # of a /64; the three are None together
+    host6: str | None
+    nameserver6: str | None
+    domain: str  # told by DHCP; may be empty
+    mtu: int  # 1280…65521
+    rules: list[tuple[str, int, bool]]  # network, prefix length, whether guests may connect there
+
 @final
 class Engine:
     def __new__(cls, *, fdb_capacity: int = 8192, fdb_ageing_seconds: float = 300.0) -> Engine:
@@ -146,6 +172,24 @@ class Engine:
         caller stops the interface and releases the queue after that. endpoint_down comes when reads have
         failed for ten seconds. Waits for the engine's thread. Raises ValueError (range, null address,
         callback refused), EngineError (engine ended).
+        """
+
+    def attach_slirp(self, *, port: int, name: str, functions: SlirpFunctions, segment: SlirpSegment) -> int:
+        """Make a user-mode TCP/IP stack, put it on a port and return the endpoint's number.
+
+        ``functions`` are believed: of a libslirp of at least 4.7 that stays loaded. One stack a process at a
+        time. It opens sockets as this process, on behalf of guests; the most specific of ``rules`` decides
+        where to, and without any it is allowed. Waits for the engine's thread. Raises ValueError (range, an
+        address that is 0, a configuration that libslirp refuses), EngineError (engine ended).
+        """
+
+    def forward(
+        self, *, endpoint: int, udp: bool, host: tuple[str, int], guest: tuple[str, int], on: bool
+    ) -> None:
+        """Open or close a way in from a host's address and port to a guest's, at a user-mode stack.
+
+        Both of one family. Waits for the engine's thread. Raises OSError (the port is taken, the address is
+        not the host's, there is no such way in, the endpoint has none), ValueError, EngineError.
         """
 
     def detach(self, *, endpoint: int) -> None:

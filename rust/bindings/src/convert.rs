@@ -1,6 +1,6 @@
 //! Engine values to Python values, and engine errors to Python exceptions.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use vde_engine::mac_table::Station;
@@ -11,12 +11,20 @@ use vde_engine::{EndpointStats, Event};
 use crate::EngineError;
 
 /// The message of an error and of what caused it, on one line.
-fn describe(error: &dyn std::error::Error) -> String {
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 pub(crate) fn engine_error(error: &vde_engine::EngineError) -> PyErr {
     EngineError::new_err(describe(error))
+}
+
+/// With its `errno`, where the kernel gave one.
+pub(crate) fn os_error(error: &std::io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, error.to_string())),
+        None => PyOSError::new_err(error.to_string()),
+    }
 }
 
 pub(crate) fn port_error(error: &PortError) -> PyErr {

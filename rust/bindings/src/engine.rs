@@ -10,7 +10,7 @@ use vde_engine::port::{self, Kind, Port};
 use vde_engine::{EndpointId, EngineConfig, Pending};
 
 use crate::vmnet::{BlockRuntime, Interface, VmnetFunctions};
-use crate::{EngineError, PATIENCE, convert};
+use crate::{EngineError, PATIENCE, convert, slirp};
 
 /// Longest ageing time: a year. More is a mistake.
 const MAX_AGEING: f64 = 365.0 * 86_400.0;
@@ -107,6 +107,36 @@ impl Engine {
         // The engine works on a duplicate; the caller's number is closed only now that nothing can fail.
         port::descriptor::close(fd);
         Ok(endpoint)
+    }
+
+    #[pyo3(signature = (*, port, name, functions, segment))]
+    fn attach_slirp(
+        &self,
+        py: Python<'_>,
+        port: i64,
+        name: String,
+        functions: slirp::Functions,
+        segment: slirp::Segment,
+    ) -> PyResult<u64> {
+        let number = port_number(port)?;
+        let io = port::slirp::Slirp::new(functions.into(), &segment.config()?);
+        let io = io.map_err(|error| PyValueError::new_err(convert::describe(&error)))?;
+        self.put(py, number, name, false, Box::new(io))
+    }
+
+    #[pyo3(signature = (*, endpoint, udp, host, guest, on))]
+    fn forward(
+        &self,
+        py: Python<'_>,
+        endpoint: i64,
+        udp: bool,
+        host: (String, u16),
+        guest: (String, u16),
+        on: bool,
+    ) -> PyResult<()> {
+        let forward = slirp::forward(udp, (&host.0, host.1), (&guest.0, guest.1))?;
+        let number = EndpointId::try_from(endpoint).unwrap_or(EndpointId::MAX);
+        answer(py, || self.inner.forward(number, forward, on))?.map_err(|error| convert::os_error(&error))
     }
 
     #[pyo3(signature = (*, port, name, interface, queue, functions, blocks, read_max_packets, write_max_packets,

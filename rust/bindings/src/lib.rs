@@ -2,6 +2,7 @@
 
 mod convert;
 mod engine;
+mod slirp;
 mod vmnet;
 
 use std::time::Duration;

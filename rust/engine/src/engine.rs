@@ -14,6 +14,7 @@ use crate::error::EngineError;
 use crate::event::{EndpointId, Event, EventQueue};
 use crate::mac_table::{MacTable, Station};
 use crate::port::Port;
+use crate::port::slirp::Forward;
 use crate::runtime::{Attachment, Command, Loop};
 use crate::sys::Waker;
 
@@ -133,6 +134,20 @@ impl Engine {
         endpoint: Option<EndpointId>,
     ) -> Result<Pending<()>, EngineError> {
         self.ask(|reply| Command::Admit(door, address.to_vec(), endpoint, reply))
+    }
+
+    /// Open (`on`) or close a way in from outside at an endpoint that has such. The answer may be an error: of the
+    /// kernel, `NotFound` without such an endpoint, `Unsupported` when it has no ways in.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`].
+    pub fn forward(
+        &self,
+        endpoint: EndpointId,
+        forward: Forward,
+        on: bool,
+    ) -> Result<Pending<io::Result<()>>, EngineError> {
+        self.ask(|reply| Command::Forward(endpoint, forward, on, reply))
     }
 
     /// The numbers of all endpoints.

@@ -30,6 +30,7 @@ use crate::mac_table::{MacTable, Millis, Station};
 use crate::offload::checksum::{self, ChecksumOutsideFrame};
 use crate::offload::segment::Segments;
 use crate::pool::{Batch, BufferPool, Received};
+use crate::port::slirp::Forward;
 use crate::port::{Down, Port};
 use crate::stats::DropReason;
 use crate::switch::{Decision, Slot, Switch};
@@ -68,6 +69,7 @@ pub(crate) enum Command {
     Detach(EndpointId, SyncSender<()>),
     /// Door, address of a sender, and the endpoint that is theirs; none to turn it away.
     Admit(EndpointId, Vec<u8>, Option<EndpointId>, SyncSender<()>),
+    Forward(EndpointId, Forward, bool, SyncSender<io::Result<()>>),
     Counters(SyncSender<Vec<EndpointStats>>),
     Stations(SyncSender<Vec<Station>>),
     Stop,
@@ -353,9 +355,10 @@ impl Loop {
                 self.lost.push((destination, down));
                 continue;
             }
-            if !target.queue.is_empty() {
+            let waits = !target.queue.is_empty();
+            if waits || target.port.holds_frames() {
                 self.watch(destination);
-                if may_wait {
+                if may_wait && waits {
                     self.pause(source, destination);
                 }
             }
@@ -466,6 +469,11 @@ impl Loop {
                         None => self.turn_away(door, &address),
                     }
                     let _ = reply.send(());
+                }
+                Command::Forward(id, forward, on, reply) => {
+                    let found = self.endpoints.all_mut().find(|endpoint| endpoint.id == id);
+                    let unknown = || Err(io::ErrorKind::NotFound.into());
+                    let _ = reply.send(found.map_or_else(unknown, |one| one.port.forward(&forward, on)));
                 }
                 Command::Counters(reply) => {
                     let _ = reply.send(self.endpoints.all().map(Endpoint::stats).collect());

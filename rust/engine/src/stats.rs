@@ -39,11 +39,17 @@ pub enum DropReason {
     TooLong,
     /// The interface it was for takes nothing, for a reason that has nothing to do with the frame.
     WriteFailed,
+    /// The user-mode stack is not to see it: guests may not reach its destination, or it is of no use there.
+    Denied,
+    /// The user-mode stack is not to see it: its source is no address of the segment.
+    ForgedSource,
+    /// The user-mode stack may have no more sockets for the one who sent it.
+    NoSocket,
 }
 
 impl DropReason {
     /// Every reason, in the order of [`Counters::drops`].
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Runt,
         Self::Oversized,
         Self::BadSource,
@@ -60,6 +66,9 @@ impl DropReason {
         Self::Refused,
         Self::TooLong,
         Self::WriteFailed,
+        Self::Denied,
+        Self::ForgedSource,
+        Self::NoSocket,
     ];
 
     /// The name that counters are shown under.
@@ -82,6 +91,9 @@ impl DropReason {
             Self::Refused => "refused",
             Self::TooLong => "too_long",
             Self::WriteFailed => "write_failed",
+            Self::Denied => "denied",
+            Self::ForgedSource => "forged_source",
+            Self::NoSocket => "no_socket",
         }
     }
 }

@@ -25,6 +25,7 @@
 //!
 //! This folder is, with `sys/`, the only place with `unsafe`: system calls that the standard library lacks.
 
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ mod mmsg_linux;
 mod mmsg_other;
 mod names;
 pub mod reply;
+pub mod slirp;
 pub mod stream;
 #[cfg(target_os = "linux")]
 #[path = "tap_linux.rs"]
@@ -135,6 +137,14 @@ pub trait Port: Send {
     /// What `send` may be given besides finished frames.
     fn offloads(&self) -> Offloads {
         Offloads::NONE
+    }
+
+    /// Open (`on`) or close a way in from outside; only the user-mode stack has any.
+    ///
+    /// # Errors
+    /// What the kernel says when it cannot be opened, or there is none to close.
+    fn forward(&mut self, _forward: &slirp::Forward, _on: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

@@ -6,39 +6,45 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-use super::{Interest, REPORTS, Report, check, milliseconds};
+use super::{Interest, Report, check, milliseconds};
 
 /// See `Poller`.
-pub(super) struct Many {
+pub(crate) struct Many {
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
 }
 
 impl Many {
-    pub(super) fn new() -> io::Result<Self> {
+    /// `reports`: how many are taken from the kernel at once.
+    pub(crate) fn new(reports: usize) -> io::Result<Self> {
         // SAFETY: the call reads no memory.
         let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
-        Ok(Self { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; REPORTS] })
+        Ok(Self { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; reports] })
     }
 
-    pub(super) fn add(&self, fd: RawFd, token: u32, interest: Interest) -> io::Result<()> {
+    /// Readable while there is something to report, so that another poller can watch it.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
+    pub(crate) fn add(&self, fd: RawFd, token: u32, interest: Interest) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
     }
 
-    pub(super) fn change(&self, fd: RawFd, token: u32, interest: Interest) -> io::Result<()> {
+    pub(crate) fn change(&self, fd: RawFd, token: u32, interest: Interest) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
     /// One that is not watched (any more) is no error.
-    pub(super) fn remove(&self, fd: RawFd) {
+    pub(crate) fn remove(&self, fd: RawFd) {
         // SAFETY: EPOLL_CTL_DEL ignores its last argument, and both descriptors are only numbers to the kernel.
         unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, ptr::null_mut()) };
     }
 
     /// See `Poller::wait`.
-    pub(super) fn wait(&mut self, reports: &mut Vec<Report>, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, reports: &mut Vec<Report>, timeout: Option<Duration>) -> io::Result<()> {
         let (target, room) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
         // SAFETY: `target` and `room` describe `events`, which nothing else uses before the call returns.
         let result = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), target, room, milliseconds(timeout)) };

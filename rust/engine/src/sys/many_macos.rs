@@ -6,10 +6,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-use super::{Interest, REPORTS, Report, check};
+use super::{Interest, Report, check};
 
 /// See `Poller`.
-pub(super) struct Many {
+pub(crate) struct Many {
     queue: OwnedFd,
     events: Vec<libc::kevent>,
 }
@@ -21,32 +21,38 @@ const NOTHING: libc::kevent =
 unsafe impl Send for Many {}
 
 impl Many {
-    pub(super) fn new() -> io::Result<Self> {
+    /// `reports`: how many are taken from the kernel at once.
+    pub(crate) fn new(reports: usize) -> io::Result<Self> {
         // SAFETY: the call reads no memory.
         let queue = check(unsafe { libc::kqueue() })?;
         // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
         let queue = unsafe { OwnedFd::from_raw_fd(queue) };
         // SAFETY: the call reads no memory and the descriptor is open.
         check(unsafe { libc::fcntl(queue.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
-        Ok(Self { queue, events: vec![NOTHING; REPORTS] })
+        Ok(Self { queue, events: vec![NOTHING; reports] })
     }
 
-    pub(super) fn add(&self, fd: RawFd, token: u32, interest: Interest) -> io::Result<()> {
+    /// Readable while there is something to report, so that another poller can watch it.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.queue.as_raw_fd()
+    }
+
+    pub(crate) fn add(&self, fd: RawFd, token: u32, interest: Interest) -> io::Result<()> {
         self.change(fd, token, interest)
     }
 
-    pub(super) fn change(&self, fd: RawFd, token: u32, interest: Interest) -> io::Result<()> {
+    pub(crate) fn change(&self, fd: RawFd, token: u32, interest: Interest) -> io::Result<()> {
         self.filter(fd, token, libc::EVFILT_READ, interest.read)?;
         self.filter(fd, token, libc::EVFILT_WRITE, interest.write)
     }
 
     /// One that is not watched (any more) is no error.
-    pub(super) fn remove(&self, fd: RawFd) {
+    pub(crate) fn remove(&self, fd: RawFd) {
         let _ = self.change(fd, 0, Interest { read: false, write: false });
     }
 
     /// See `Poller::wait`.
-    pub(super) fn wait(&mut self, reports: &mut Vec<Report>, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, reports: &mut Vec<Report>, timeout: Option<Duration>) -> io::Result<()> {
         let limit = timeout.map(|time| libc::timespec {
             tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_nsec: libc::c_long::from(time.subsec_nanos() as i32),

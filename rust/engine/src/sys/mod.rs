@@ -16,9 +16,17 @@ mod many;
 #[path = "many_macos.rs"]
 mod many;
 mod poller;
+#[cfg(target_os = "linux")]
+#[path = "timer_linux.rs"]
+mod timer;
+#[cfg(target_os = "macos")]
+#[path = "timer_macos.rs"]
+mod timer;
 mod waker;
 
+pub(crate) use many::Many;
 pub(crate) use poller::Poller;
+pub(crate) use timer::Timer;
 pub(crate) use waker::{Waker, WakerEnd};
 
 /// What a descriptor is watched for. Errors are reported whatever it is.
