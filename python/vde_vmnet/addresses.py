@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-__all__ = ["Forward", "Ipv4Plan", "MacAddress", "Reservation", "digest"]
+__all__ = ["Forward", "Ipv4Plan", "MacAddress", "NamedForward", "Reservation", "digest"]
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 # RFC 1123 section 2.1: letters, digits and hyphens, not at an end, at most 63 octets.
@@ -88,17 +88,54 @@ class Forward:
 
     @classmethod
     def parse(cls, text: str) -> Forward:
-        """Raises ValueError that says which part is wrong."""
-        parts = text.split(":")
-        protocol = parts.pop(0) if parts[0] in ("tcp", "udp") else "tcp"
-        if len(parts) not in (3, 4):
-            raise ValueError(f'"{text}" is not of the form [tcp|udp:][HOSTADDR:]PORT:IP:PORT')
-        host = _ipv4(parts.pop(0)) if len(parts) == 4 else None
-        return cls(protocol, host, _port(parts[0]), _ipv4(parts[1]), _port(parts[2]))
+        """One to an address. Raises ValueError that says which part is wrong."""
+        named = NamedForward.parse(text)
+        return named.to(_ipv4(str(named.guest)))
 
     def __str__(self) -> str:
         host = f"{self.host}:" if self.host is not None else ""
         return f"{self.protocol}:{host}{self.host_port}:{self.guest}:{self.guest_port}"
+
+
+@dataclass(frozen=True)
+class NamedForward:
+    """The same to a guest whose address is not known yet."""
+
+    protocol: str
+    host: IPv4Address | None
+    host_port: int
+    #: By its card, or by the name (or, just parsed, the address) that it has on the network.
+    guest: MacAddress | str
+    guest_port: int
+
+    @classmethod
+    def parse(cls, text: str) -> NamedForward:
+        """Raises ValueError that says which part is wrong."""
+        match = _FORWARD.fullmatch(text)
+        if match is None:
+            raise ValueError(f'"{text}" is not of the form [tcp|udp:][HOSTADDR:]PORT:GUEST:PORT')
+        protocol, host, host_port, guest, guest_port = match.groups()
+        who: MacAddress | str = guest.lower()
+        if ":" in guest:
+            who = MacAddress.parse(guest)
+        elif not re.fullmatch(r"[0-9.]+", guest) and not _HOST_NAME.fullmatch(guest.lower()):
+            raise ValueError(f'"{guest}" is not an address, a MAC address or the name of a guest')
+        address = _ipv4(host) if host is not None else None
+        return cls(protocol or "tcp", address, _port(host_port), who, _port(guest_port))
+
+    def to(self, address: IPv4Address) -> Forward:
+        """This forward when the guest has that address."""
+        return Forward(self.protocol, self.host, self.host_port, address, self.guest_port)
+
+    def __str__(self) -> str:
+        host = f"{self.host}:" if self.host is not None else ""
+        return f"{self.protocol}:{host}{self.host_port}:{self.guest}:{self.guest_port}"
+
+
+# A MAC address has colons of its own, and nothing else in the middle has.
+_FORWARD = re.compile(
+    r"(?:(tcp|udp):)?(?:([^:]*):)?([^:]*):((?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}|[^:]*):([^:]*)"
+)
 
 
 def _ipv4(text: str) -> IPv4Address:

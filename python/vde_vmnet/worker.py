@@ -163,7 +163,7 @@ class _Worker:
                 _log.debug("Endpoint %d is gone: %s", event["endpoint"], event["reason"])
 
     def _on_first_mac(self, event: Event) -> None:
-        if event["port"] == UPLINK_PORT:
+        if event["port"] in (UPLINK_PORT, UPLINK_PORT - 1):
             return
         labels = (one.label(event["endpoint"]) for one in self._listeners)
         _log.info("%s has MAC address %s", next(filter(None, labels), "A guest"), event["mac"])
@@ -205,6 +205,11 @@ class _Worker:
             return
         if not data:
             asyncio.get_running_loop().remove_reader(fd)
+            if self._keeper is None:
+                # The keeper would have noticed.
+                self._fail(
+                    UplinkError("dnsmasq, which the network needs, has ended", next_step="Start it again")
+                )
             return
         *lines, self._service_buffer = (self._service_buffer + data).split(b"\n")
         self._service_buffer = self._service_buffer[-_SERVICE_LINE:]
@@ -212,6 +217,8 @@ class _Worker:
             line = raw[:_SERVICE_LINE].decode("utf-8", "replace")
             _log.debug("%s", line)
             lease = lease_event(line)
+            if lease is not None and lease.kind == "ack" and self._opened.on_lease is not None:
+                self._opened.on_lease(lease.mac, lease.address, lease.name)
             if lease is not None and self._is_news(lease.mac, f"{lease.kind} {lease.address}"):
                 _log.info("Lease: %s %s %s %s", lease.kind, lease.address, lease.mac, lease.name or "-")
 

@@ -203,7 +203,7 @@ def test_under_sudo_a_running_network_admits_the_caller_not_root(tmp_path: Path)
 
 
 @pytest.mark.root
-def test_an_ordinary_user_has_an_isolated_network_of_his_own(tmp_path: Path) -> None:
+def test_an_ordinary_user_has_a_network_of_his_own(tmp_path: Path) -> None:
     # The checkout may lie in a folder that nobody else may enter.
     shutil.copytree(PACKAGE, tmp_path / "vde_vmnet", ignore=shutil.ignore_patterns("__pycache__"))
     command = [
@@ -225,7 +225,8 @@ def test_an_ordinary_user_has_an_isolated_network_of_his_own(tmp_path: Path) -> 
     done = as_nobody("--", "sh", "-c", 'id -u; echo "$VDE_VMNET_NETWORK"; exit 5')
     assert done.returncode == 5, done.stderr
     assert re.fullmatch(r"65534\n(/var)?/tmp/vde_vmnet-run-[0-9a-f]{8}\n", done.stdout)
-    assert "The private network is isolated" in done.stderr
-    asked = as_nobody("--vmnet-gateway=192.168.105.1", "--", "true")
-    assert asked.returncode == 4 and "--backend=none" in asked.stderr
+    assert "isolated" not in done.stderr
+    assert as_nobody("--vmnet-gateway=192.168.105.1", "--", "true").returncode == 0
+    asked = as_nobody("--backend=linux", "--", "true")
+    assert asked.returncode == 4
     assert as_nobody("--user=root", "--", "true").returncode == 4

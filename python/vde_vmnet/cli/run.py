@@ -22,7 +22,7 @@ from vde_vmnet.addresses import MacAddress
 from vde_vmnet.config import arguments
 from vde_vmnet.config.choice import choice
 from vde_vmnet.config.model import Backend, DaemonConfig, UplinkConfig
-from vde_vmnet.errors import ConfigurationError, PrivilegeError, UplinkError
+from vde_vmnet.errors import ConfigurationError, UplinkError
 from vde_vmnet.keeper import Stopped, stop_raises
 from vde_vmnet.launch import identity, qemu
 from vde_vmnet.launch.command import NOT_EXECUTABLE, NOT_FOUND, Command
@@ -44,8 +44,8 @@ dgram: a frame is a datagram), VDE_VMNET_MAC and VDE_VMNET_NETWORK.
 """
 _EPILOG = """\
 Other options are those of vde_vmnet itself, such as --vmnet-gateway, and ask for a private network. As an
-ordinary user it is isolated unless an uplink can be opened. Under sudo the network is opened with privilege,
-and COMMAND runs as the user who called sudo.
+ordinary user it is the user-mode network, or isolated without libslirp. Under sudo the network is opened with
+privilege, and COMMAND runs as the user who called sudo.
 
 Exit status: COMMAND's; 128 and its number for a signal; 127 it was not found, 126 it cannot be run; else as
 vde_vmnet: 1 wrong usage, 3 something is missing, 4 not permitted, 5 already in use, 6 the network failed.
@@ -129,12 +129,11 @@ class _Run:
         more = ["--vde-mode=0700"]
         if self._account is not None:
             more.append(f"--user={self._account.name}")
-        try:
-            uplinks.choose(config.backend, config.uplink, "run")
-        except PrivilegeError as error:
-            if config.backend is not Backend.AUTO or config.uplink != UplinkConfig():
-                raise
-            _log.info("The private network is isolated: %s", error.message)
+        uplink, _ = uplinks.choose(config.backend, config.uplink, "run")
+        nothing_asked = config.backend is Backend.AUTO and config.uplink == UplinkConfig()
+        reason = uplink.unavailable_reason() if uplink.name == Backend.USER.value and nothing_asked else None
+        if reason is not None:
+            _log.info("The private network is isolated: %s", reason)
             more.append(f"--backend={Backend.NONE.value}")
         return more
 

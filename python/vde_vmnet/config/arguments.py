@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
 
-from vde_vmnet.addresses import Ipv4Plan, Reservation
-from vde_vmnet.config import console, listeners, network, switch
+from vde_vmnet.addresses import Forward, Ipv4Plan, NamedForward, Reservation
+from vde_vmnet.config import access, console, listeners, network, switch
 from vde_vmnet.config.choice import choice
 from vde_vmnet.config.model import Backend, DaemonConfig, Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError
@@ -98,9 +98,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--backend",
-        metavar="(auto|linux|vmnet|none)",
-        help="uplink: the Linux kernel, macOS's vmnet, or none for an isolated switch (default: auto)",
+        metavar="(auto|linux|vmnet|user|none)",
+        help="uplink: the Linux kernel, macOS's vmnet, a TCP/IP stack in this process that needs no root, or"
+        " none for an isolated switch (default: auto, the first one that the caller may use)",
     )
+    access.add_options(add)
     add("--user", metavar="USER", help="user to serve as (default: who called sudo, else nobody)")
     add("-p", "--pidfile", metavar="PIDFILE", help="save pid to PIDFILE when the network is ready")
     add("--json", action="store_true", help="when ready, print what the uplink is like as one line of JSON")
@@ -192,8 +194,11 @@ def _uplink(arguments: argparse.Namespace, warn: Callable[[str], None]) -> Uplin
         warn("--vmnet-network-identifier=UUID turns DHCP off")
     nat66_prefix = _prefix(arguments.vmnet_nat66_prefix)
     reservations = _reservations(arguments.reserve)
+    rules = access.parse(arguments)
+    forwards = network.forwards(arguments, mode, reservations)
     if mode is Mode.BRIDGED:
-        for given, option in ((nat66_prefix, "--vmnet-nat66-prefix"), (reservations, "--reserve")):
+        options = {"--vmnet-nat66-prefix": nat66_prefix, "--reserve": reservations, "--allow and --deny": rules}
+        for option, given in options.items():
             if given:
                 raise ConfigurationError(
                     f'vmnet mode "bridged" conflicts with {option}',
@@ -212,10 +217,12 @@ def _uplink(arguments: argparse.Namespace, warn: Callable[[str], None]) -> Uplin
         nat66_prefix=nat66_prefix,
         dhcp=not arguments.vmnet_disable_dhcp and identifier is None,
         reservations=reservations,
-        forwards=network.forwards(arguments, mode),
+        forwards=tuple(one for one in forwards if isinstance(one, Forward)),
+        named_forwards=tuple(one for one in forwards if isinstance(one, NamedForward)),
         mtu=network.mtu(arguments, mode, ipv6=nat66_prefix is not None),
         isolation=network.isolation(arguments, mode),
         start_timeout=network.start_timeout(arguments),
+        rules=rules,
     )
 
 

@@ -8,7 +8,8 @@ from ipaddress import IPv6Network
 from pathlib import Path
 from uuid import UUID
 
-from vde_vmnet.addresses import Forward, Ipv4Plan, Reservation, digest
+from vde_vmnet.addresses import Forward, Ipv4Plan, NamedForward, Reservation, digest
+from vde_vmnet.config.access import AccessRule
 
 __all__ = [
     "Backend",
@@ -38,6 +39,7 @@ class Backend(enum.Enum):
     AUTO = "auto"
     LINUX = "linux"
     VMNET = "vmnet"
+    USER = "user"
     NONE = "none"
 
 
@@ -81,12 +83,16 @@ class UplinkConfig:
     reservations: tuple[Reservation, ...] = ()
     #: Ports of the host that lead to guests; shared mode only.
     forwards: tuple[Forward, ...] = ()
+    #: The same to guests whose address is whatever they are handed out.
+    named_forwards: tuple[NamedForward, ...] = ()
     #: Largest packet of the segment in bytes; None is the platform's 1500.
     mtu: int | None = None
     #: Whether the segment is cut off from the other networks of its kind on this host.
     isolation: bool = False
     #: How long vmnet may take to start, failed attempts included, in seconds.
     start_timeout: float = 30.0
+    #: Where guests may connect to, as far as it was said.
+    rules: tuple[AccessRule, ...] = ()
 
 
 @dataclass(frozen=True)

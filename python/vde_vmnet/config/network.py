@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
-from vde_vmnet.addresses import Forward
+from vde_vmnet.addresses import Forward, NamedForward, Reservation
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError
 
@@ -34,10 +35,11 @@ def add_options(add: Callable[..., object]) -> None:
     )
     add(
         "--forward",
-        metavar="[tcp|udp:][HOSTADDR:]PORT:IP:PORT",
+        metavar="[tcp|udp:][HOSTADDR:]PORT:GUEST:PORT",
         action="append",
         default=[],
-        help="forward a port of the host to a guest; --vmnet-mode=shared of macOS only; can be repeated",
+        help="forward a port of the host to a guest (by address, MAC address or name); --vmnet-mode=shared of"
+        " --backend=vmnet and --backend=user, there of 127.0.0.1 by default; can be repeated",
     )
     add(
         "--start-timeout",
@@ -75,12 +77,20 @@ def isolation(arguments: argparse.Namespace, mode: Mode) -> bool:
     return bool(arguments.vmnet_enable_isolation)
 
 
-def forwards(arguments: argparse.Namespace, mode: Mode) -> tuple[Forward, ...]:
-    """``--forward``. Raises ConfigurationError."""
-    found: list[Forward] = []
+def forwards(
+    arguments: argparse.Namespace, mode: Mode, reservations: Sequence[Reservation]
+) -> tuple[Forward | NamedForward, ...]:
+    """``--forward``; a guest that has an address reserved is forwarded to that. Raises ConfigurationError."""
+    reserved = {key: one.address for one in reservations for key in (one.mac, one.name) if key is not None}
+    found: list[Forward | NamedForward] = []
     for text in arguments.forward:
+        one: Forward | NamedForward
         try:
-            one = Forward.parse(text)
+            one = NamedForward.parse(text)
+            if one.guest in reserved:
+                one = one.to(reserved[one.guest])
+            elif isinstance(one.guest, str) and re.fullmatch(r"[0-9.]+", one.guest):
+                one = Forward.parse(text)
         except ValueError as error:
             raise ConfigurationError(f"--forward: {error}") from None
         if any((one.protocol, one.host_port) == (other.protocol, other.host_port) for other in found):

@@ -11,11 +11,12 @@ from typing import Literal, Protocol, runtime_checkable
 __all__ = ["SEGMENT_PORTS", "UPLINK_PORT", "Greeter", "Listener", "Switch"]
 
 #: The uplink's place on the switch. VDE clients may name ports from 1 upwards and, as the management port,
-#: 0, so the uplink stands where none of them can ask to be.
+#: 0, so the uplink stands where none of them can ask to be. The place below it is for what an uplink
+#: brings along.
 UPLINK_PORT = 65535
 #: Places of connections that stand for a whole segment or its only guest: each plug in another switch, and each
 #: point-to-point peer, has one of its own.
-SEGMENT_PORTS = range(61440, 65535)
+SEGMENT_PORTS = range(61440, 65534)
 
 
 class Switch(Protocol):

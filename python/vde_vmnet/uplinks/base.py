@@ -41,7 +41,10 @@ class Endpoint(Protocol):
         """Shown in logs and counters, such as ``tap vmnet-1a2b3c4d``."""
 
     def attach(self, engine: Engine, port: int) -> int:
-        """Hand it to the engine; the engine's number of it. Raises EngineError."""
+        """Hand it to the engine; the engine's number of it. Raises EngineError.
+
+        ``port - 1`` is its own too, for something that answers guests beside it.
+        """
 
     def close(self) -> None:
         """In the worker, after the engine was closed, attached or not; a second call does nothing."""
@@ -87,6 +90,8 @@ class OpenedUplink:
     #: True when frames for a guest's MAC arrive only after the keeper was asked for a descriptor of that
     #: MAC (``Uplink.open_guest_mac``): a macvtap hears only its own address.
     per_guest_mac: bool = False
+    #: In the worker: a guest (by MAC address) was given an address; and its name, in the guest's own words.
+    on_lease: Callable[[str, str, str | None], None] | None = None
 
     def release_in_keeper(self) -> None:
         """Close the keeper's copies of what is the worker's alone."""

@@ -115,7 +115,7 @@ def test_everything_else_is_taken_over() -> None:
         (("--reserve=bogus", "/x"), "--reserve: .*MAC=IP"),
         (("--vde-mode=888", "/x"), "--vde-mode"),
         (("--vde-mode=070", "/x"), "locks out"),
-        (("--backend=bsd", "/x"), 'Unknown --backend "bsd".*auto, linux, vmnet, none'),
+        (("--backend=bsd", "/x"), 'Unknown --backend "bsd".*auto, linux, vmnet, user, none'),
         (("--pidfile", "/x", "--vmnet-mode"), "--vmnet-mode: expected one argument"),
         (("--vde-switch=plug", "/x[]"), "point-to-point mode, where nobody is a switch"),
         (("--vde-ptp=seqpacket", "/x"), "has no effect on a switch directory"),

@@ -46,6 +46,19 @@ def test_given() -> None:
     assert config.json and config.backend is Backend.VMNET
 
 
+def test_a_guest_to_forward_to_may_be_named() -> None:
+    config = parse(
+        *(GATEWAY, "--reserve=52:54:00:00:00:01=192.168.105.9,web", "--forward=1:web:80", "--forward=2:db:80"),
+        *("--forward=udp:10.0.0.1:3:52:54:00:00:00:02:80", "--forward=4:52:54:00:00:00:01:80"),
+    )
+    # One whose address is reserved is known already.
+    assert [str(one) for one in config.uplink.forwards] == ["tcp:1:192.168.105.9:80", "tcp:4:192.168.105.9:80"]
+    assert [str(one) for one in config.uplink.named_forwards] == [
+        "tcp:2:db:80",
+        "udp:10.0.0.1:3:52:54:00:00:00:02:80",
+    ]
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -62,7 +75,9 @@ def test_given() -> None:
         (["--forward=1:2:3:4:5:6"], "not of the form"),
         (["--forward=0:10.0.0.2:1"], '"0" is not a port'),
         (["--forward=1:10.0.0.2:65536"], '"65536" is not a port'),
-        (["--forward=1:web:80"], '"web" is not an IPv4 address'),
+        (["--forward=1:10.0.0:80"], '"10.0.0" is not an IPv4 address'),
+        (["--forward=1:my_web:80"], '"my_web" is not an address, a MAC address or the name'),
+        (["--forward=1:53:54:00:00:00:01:80"], "multicast"),
         (["--forward=1:10.0.0.2:1", "--forward=tcp:1:10.0.0.3:1"], "repeats port 1 of tcp"),
         (["--start-timeout=0"], "not a number of seconds"),
         (["--start-timeout=nan"], "not a number of seconds"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
 from vde_vmnet import uplinks
-from vde_vmnet.addresses import Forward
+from vde_vmnet.addresses import NamedForward
+from vde_vmnet.config.access import AccessRule
 from vde_vmnet.config.model import Backend, Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
@@ -36,7 +38,8 @@ def incapable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "name"), [(Backend.AUTO, "linux"), (Backend.LINUX, "linux"), (Backend.NONE, "none")]
+    ("backend", "name"),
+    [(Backend.AUTO, "linux"), (Backend.LINUX, "linux"), (Backend.USER, "user"), (Backend.NONE, "none")],
 )
 def test_choice_with_privilege(capable: None, backend: Backend, name: str) -> None:
     uplink, why = choose(backend, CONFIG, "1a2b3c4d")
@@ -62,15 +65,24 @@ def test_vmnet_elsewhere() -> None:
         uplink.open_guest_mac("52:54:00:aa:bb:01", undo)
 
 
-def test_linux_has_no_forwards(capable: None) -> None:
-    config = UplinkConfig(forwards=(Forward.parse("80:192.168.105.2:80"),))
-    with pytest.raises(ConfigurationError, match=r"--forward is for the vmnet uplink.*nftables"):
-        choose(Backend.AUTO, config, "1a2b3c4d")
+@pytest.mark.parametrize("backend", [Backend.LINUX, Backend.VMNET])
+def test_names_are_only_followed_in_user_mode(capable: None, backend: Backend) -> None:
+    config = UplinkConfig(named_forwards=(NamedForward.parse("80:web:80"),))
+    with pytest.raises(ConfigurationError, match=r"--forward tcp:80:web:80.*--reserve"):
+        choose(backend, config, "1a2b3c4d")
+    assert choose(Backend.USER, config, "1a2b3c4d")[0].name == "user"
 
 
-def test_auto_without_privilege_says_what_to_do(incapable: None) -> None:
-    with pytest.raises(PrivilegeError, match=r"CAP_NET_ADMIN.*sudo.*--backend=none"):
-        choose(Backend.AUTO, CONFIG, "1a2b3c4d")
+def test_vmnet_has_no_filter() -> None:
+    config = UplinkConfig(rules=(AccessRule(IPv4Network("10.0.0.0/8"), allow=False),))
+    with pytest.raises(ConfigurationError, match=r"--allow and --deny .*vmnet.*pf"):
+        choose(Backend.VMNET, config, "1a2b3c4d")
+
+
+def test_without_privilege_it_is_the_user_mode_stack(incapable: None) -> None:
+    uplink, why = choose(Backend.AUTO, CONFIG, "1a2b3c4d")
+    assert uplink.name == "user"
+    assert why.startswith("user, since")
     uplink, _ = choose(Backend.LINUX, CONFIG, "1a2b3c4d")
     with pytest.raises(PrivilegeError, match=r"CAP_NET_ADMIN.*sudo.*--backend=none"):
         uplink.open(UndoRecord.in_memory("1a2b3c4d"))

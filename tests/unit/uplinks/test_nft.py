@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 
+from vde_vmnet.addresses import Forward
+from vde_vmnet.config.access import AccessRule
 from vde_vmnet.uplinks.linux.nft import Filter, blocking_chains, render, table_name
 
 V4 = IPv4Network("192.168.105.0/24")
@@ -32,6 +34,53 @@ table inet vde_vmnet_1a2b3c4d {
 \t\ttype nat hook postrouting priority srcnat; policy accept;
 \t\tip saddr 192.168.105.0/24 oifname != "vmnet-1a2b3c4d" masquerade
 \t\tip6 saddr fd12:3456:789a::/64 oifname != "vmnet-1a2b3c4d" masquerade
+\t}
+}
+"""
+
+GUARDED = """\
+table inet vde_vmnet_1a2b3c4d {
+\tflags owner
+\tchain forward {
+\t\ttype filter hook forward priority filter; policy accept;
+\t\tiifname "vmnet-1a2b3c4d" ct state established,related ct direction reply accept
+\t\tiifname "vmnet-1a2b3c4d" ip daddr 10.1.0.0/16 ip saddr 192.168.105.0/24 accept
+\t\tiifname "vmnet-1a2b3c4d" ip daddr 10.0.0.0/8 drop
+\t\tiifname "vmnet-1a2b3c4d" ip saddr 192.168.105.0/24 accept
+\t\toifname "vmnet-1a2b3c4d" ct state established,related accept
+\t\toifname "vmnet-1a2b3c4d" ct status dnat accept
+\t\tiifname "vmnet-1a2b3c4d" drop
+\t\toifname "vmnet-1a2b3c4d" drop
+\t}
+\tchain input {
+\t\ttype filter hook input priority filter; policy accept;
+\t\tiifname "vmnet-1a2b3c4d" ip saddr != { 192.168.105.0/24, 0.0.0.0 } drop
+\t\tiifname "vmnet-1a2b3c4d" meta nfproto ipv6 drop
+\t\tiifname "vmnet-1a2b3c4d" ct state established,related ct direction reply accept
+\t\tiifname "vmnet-1a2b3c4d" fib daddr type != local accept
+\t\tiifname "vmnet-1a2b3c4d" ip daddr 192.168.105.1 accept
+\t\tiifname "vmnet-1a2b3c4d" ip6 daddr fe80::/10 accept
+\t\tiifname "vmnet-1a2b3c4d" ip daddr 10.1.0.0/16 accept
+\t\tiifname "vmnet-1a2b3c4d" ip daddr 10.0.0.0/8 drop
+\t}
+\tchain postrouting {
+\t\ttype nat hook postrouting priority srcnat; policy accept;
+\t\tip saddr 192.168.105.0/24 oifname != "vmnet-1a2b3c4d" masquerade
+\t\tip saddr 127.0.0.0/8 oifname "vmnet-1a2b3c4d" masquerade
+\t}
+\tchain raw {
+\t\ttype filter hook prerouting priority raw; policy accept;
+\t\tiifname "vmnet-1a2b3c4d" ip daddr 127.0.0.0/8 drop
+\t}
+\tchain prerouting {
+\t\ttype nat hook prerouting priority -100; policy accept;
+\t\tiifname != "vmnet-1a2b3c4d" meta nfproto ipv4 fib daddr type local tcp dport 80 dnat ip to 192.168.105.9:80
+\t\tiifname != "vmnet-1a2b3c4d" meta nfproto ipv4 ip daddr 10.9.9.9 udp dport 53 dnat ip to 192.168.105.9:5353
+\t}
+\tchain output {
+\t\ttype nat hook output priority -100; policy accept;
+\t\tmeta nfproto ipv4 fib daddr type local tcp dport 80 dnat ip to 192.168.105.9:80
+\t\tmeta nfproto ipv4 ip daddr 10.9.9.9 udp dport 53 dnat ip to 192.168.105.9:5353
 \t}
 }
 """
@@ -81,3 +130,18 @@ def test_chains_of_others_that_drop_by_default() -> None:
     }
     assert blocking_chains(json.dumps(listing)) == ["forward of table ip filter", "input of table ip ufw"]
     assert blocking_chains('{"nftables": []}') == []
+
+
+def test_rules_and_forwards() -> None:
+    gateway = IPv4Address("192.168.105.1")
+    rules = (
+        AccessRule(IPv4Network("10.0.0.0/8"), allow=False),
+        AccessRule(IPv4Network("10.1.0.0/16"), allow=True),
+        AccessRule(IPv6Network("2001:db8::/32"), allow=False),
+    )
+    forwards = tuple(map(Forward.parse, ("80:192.168.105.9:80", "udp:10.9.9.9:53:192.168.105.9:5353")))
+    name = table_name("1a2b3c4d")
+    text = render(Filter(name, "vmnet-1a2b3c4d", V4, None, True, (gateway,), rules[:2], forwards))
+    assert text == GUARDED
+    # Of a family that the segment has not, nothing is forwarded anyway.
+    assert "2001:db8" not in render(Filter(name, "x", V4, None, True, (gateway,), rules)).partition("input")[0]

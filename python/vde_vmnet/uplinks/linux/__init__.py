@@ -10,15 +10,19 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 from vde_vmnet.addresses import Ipv4Plan
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import PrivilegeError, UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
+from vde_vmnet.uplinks import host_ports
 from vde_vmnet.uplinks.base import EndpointKind, OpenedEndpoint, OpenedUplink, nothing
 from vde_vmnet.uplinks.linux import bridged, children, dnsmasq, link, macvtap, nft, programs, subnets, sysctl
 
 __all__ = ["LinuxUplink"]
+
+_EVERY_ADDRESS = IPv4Address("0.0.0.0")  # noqa: S104 - where the host listens for guests when nothing was said
 
 
 class LinuxUplink:
@@ -96,10 +100,16 @@ class LinuxUplink:
                 dnsmasq.check_reservations(plan, config.reservations)
                 # The filter before the door, and in undoing after it.
                 table = nft.table_name(self._network_id)
-                nft.load(nft.Filter(table, device, plan.network, prefix, nat=shared), undo)
+                gateway6 = () if prefix is None else (dnsmasq.gateway6(prefix),)
+                own = (plan.gateway, *gateway6)
+                rules, forwards = config.rules, config.forwards
+                self._take_ports(plan, undo)
+                nft.load(nft.Filter(table, device, plan.network, prefix, shared, own, rules, forwards), undo)
                 fd = link.open_tap(device, undo)
                 on_failure.callback(os.close, fd)
                 sysctl.quiet_device(device, ipv6=prefix is not None)
+                if config.forwards:
+                    sysctl.take_loopback(device)
                 link.configure(self._addressing(plan))
             if shared:
                 sysctl.enable_ipv4_forwarding(undo)
@@ -135,6 +145,12 @@ class LinuxUplink:
         if self._config.nat66_prefix is not None:
             found["vmnet_nat66_prefix"] = str(self._config.nat66_prefix.network_address)
         return found
+
+    def _take_ports(self, plan: Ipv4Plan, undo: UndoRecord) -> None:
+        """So that a port which another program has is noticed, and none takes it later."""
+        host_ports.check_guests(self._config.forwards, plan.network)
+        for one in self._config.forwards:
+            undo.hold(host_ports.take(one, _EVERY_ADDRESS).detach())
 
     def _addressing(self, plan: Ipv4Plan) -> list[str]:
         """The `ip` commands that give the TAP its addresses and bring it up."""

@@ -19,7 +19,16 @@ from pathlib import Path
 from vde_vmnet.errors import UplinkError
 from vde_vmnet.uplinks.linux.programs import ENVIRONMENT
 
-__all__ = ["CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "Account", "effective_capabilities", "start"]
+__all__ = [
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "Account",
+    "die_with",
+    "effective_capabilities",
+    "keeping",
+    "start",
+]
 
 # linux/capability.h
 CAP_NET_BIND_SERVICE = 10
@@ -103,14 +112,35 @@ def start(
     return child.pid
 
 
-def _preparation(account: Account | None, capabilities: Sequence[int]) -> Callable[[], None]:
-    """What the child does between fork and exec. Everything it needs is computed here, before the fork."""
-    parent = os.getpid()
+def keeping(capabilities: Sequence[int]) -> Callable[[], None]:
+    """A function that leaves this process, and what it executes, only those of ``capabilities`` that it has."""
     mask = sum(1 << capability for capability in capabilities) & effective_capabilities()
     raised = [capability for capability in capabilities if mask >> capability & 1]
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     # effective, permitted, inheritable; then the same for capabilities 32 to 63.
     sets = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
+
+    def keep() -> None:
+        if _libc.capset(ctypes.byref(header), ctypes.byref(sets)) != 0:
+            raise OSError(ctypes.get_errno(), "capset")
+        for capability in raised:
+            _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+    return keep
+
+
+def die_with(parent: int, number: signal.Signals) -> None:
+    """In a child: get this signal when ``parent`` ends, and end now if it has ended already."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before it could be watched
+
+
+def _preparation(account: Account | None, capabilities: Sequence[int]) -> Callable[[], None]:
+    """What the child does between fork and exec. Everything it needs is computed here, before the fork."""
+    parent = os.getpid()
+    keep = keeping(capabilities)
 
     def prepare() -> None:
         if account is not None:
@@ -118,14 +148,8 @@ def _preparation(account: Account | None, capabilities: Sequence[int]) -> Callab
             os.setgroups([])
             os.setresgid(account.gid, account.gid, account.gid)
             os.setresuid(account.uid, account.uid, account.uid)
-            if _libc.capset(ctypes.byref(header), ctypes.byref(sets)) != 0:
-                raise OSError(ctypes.get_errno(), "capset")
-            for capability in raised:
-                _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
-            _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if account is None else signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)  # the keeper died before it could be watched
+            keep()
+        die_with(parent, signal.SIGKILL if account is None else signal.SIGTERM)
 
     return prepare
 

@@ -22,10 +22,13 @@ from vde_vmnet.recovery import StopProcess, UndoRecord, Unlink
 from vde_vmnet.uplinks.linux import children, programs
 
 __all__ = [
+    "ARGUMENTS",
+    "CAPABILITIES",
     "DOMAIN",
     "HOST_NAME",
     "LeaseEvent",
     "Service",
+    "await_start",
     "check_reservations",
     "gateway6",
     "lease_event",
@@ -47,14 +50,14 @@ _MOST_LEASES = 4096
 _LOG_QUEUE = 8
 # Chosen: it is ready within 20 ms; ten seconds is a machine in trouble.
 _SECONDS = 10.0
-_ARGUMENTS = (
+ARGUMENTS = (
     "--keep-in-foreground",
     "--conf-file=-",
     "--pid-file=",
     "--log-facility=-",
     f"--log-async={_LOG_QUEUE}",
 )
-_CAPABILITIES = (children.CAP_NET_BIND_SERVICE, children.CAP_NET_ADMIN, children.CAP_NET_RAW)
+CAPABILITIES = (children.CAP_NET_BIND_SERVICE, children.CAP_NET_ADMIN, children.CAP_NET_RAW)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ class Service:
     reservations: Sequence[Reservation]
     #: None leaves it to the guests, which take 1500.
     mtu: int | None = None
+    #: Its own address, where it is not the gateway's.
+    address: IPv4Address | None = None
+    #: The only server to ask for other names; None is those of the host.
+    upstream: IPv4Address | None = None
 
 
 def gateway6(prefix: IPv6Network) -> IPv6Address:
@@ -101,8 +108,8 @@ def check_reservations(plan: Ipv4Plan, reservations: Sequence[Reservation]) -> N
             seen[value] = one
 
 
-def render(service: Service, lease_file: Path) -> str:
-    """The configuration file."""
+def render(service: Service, lease_file: Path | None) -> str:
+    """The configuration file; without ``lease_file`` leases are kept in memory only."""
     plan, v6 = service.ipv4, service.ipv6
     host = [str(plan.gateway), *([str(gateway6(v6))] if v6 is not None else [])]
     lines = [
@@ -116,8 +123,10 @@ def render(service: Service, lease_file: Path) -> str:
         "bogus-priv",
         f"host-record={','.join([HOST_NAME, *host])}",
     ]
-    if not service.outside:
+    if not service.outside or service.upstream is not None:
         lines.append("no-resolv")
+    if service.outside and service.upstream is not None:
+        lines.append(f"server={service.upstream}")
     lines += [
         f"host-record={reservation.name},{reservation.name}.{DOMAIN},{reservation.address}"
         for reservation in service.reservations
@@ -137,16 +146,20 @@ def render(service: Service, lease_file: Path) -> str:
             f"dhcp-option=option6:dns-server,[{gateway6(v6)}]",
         ]
         if not service.dhcp:
-            lines.append(f"dhcp-leasefile={lease_file}")
+            lines.append(_lease_line(lease_file))
     return "\n".join([*lines, ""])
 
 
-def _dhcp(service: Service, lease_file: Path) -> list[str]:
+def _lease_line(lease_file: Path | None) -> str:
+    return "leasefile-ro" if lease_file is None else f"dhcp-leasefile={lease_file}"
+
+
+def _dhcp(service: Service, lease_file: Path | None) -> list[str]:
     plan = service.ipv4
     size = int(plan.dhcp_end) - int(plan.dhcp_start) + 1 + len(service.reservations)
     lines = [
         f"dhcp-range={plan.dhcp_start},{plan.dhcp_end},{plan.network.netmask},{_LEASE}",
-        f"dhcp-leasefile={lease_file}",
+        _lease_line(lease_file),
         f"dhcp-lease-max={min(size, _MOST_LEASES)}",
         # We are the only server of the segment: answer at once, also to guests that come from elsewhere.
         "dhcp-authoritative",
@@ -156,7 +169,7 @@ def _dhcp(service: Service, lease_file: Path) -> list[str]:
         # A guest must not become everybody's proxy auto-configuration (CERT VU#598349).
         "dhcp-name-match=set:wpad,wpad",
         "dhcp-ignore-names=tag:wpad",
-        f"dhcp-option=option:dns-server,{plan.gateway}",
+        f"dhcp-option=option:dns-server,{service.address or plan.gateway}",
         f"dhcp-option=option:domain-search,{DOMAIN}",
         f"dhcp-option=option:router,{plan.gateway}" if service.outside else "dhcp-option=option:router",
     ]
@@ -196,22 +209,22 @@ def start(service: Service, undo: UndoRecord, lease_file: Path) -> int:
         with contextlib.ExitStack() as writer:
             writer.callback(os.close, log_write)
             pid = children.start(
-                [program, *_ARGUMENTS],
+                [program, *ARGUMENTS],
                 stdin=config_fd,
                 stdout=null,
                 stderr=log_write,
                 account=account,
-                capabilities=_CAPABILITIES,
+                capabilities=CAPABILITIES,
             )
         undo.push(StopProcess.of(pid))
         os.set_blocking(log_read, False)
-        _await_start(log_read, service)
+        await_start(log_read, service)
         on_failure.pop_all()
     return log_read
 
 
-def _await_start(log_fd: int, service: Service) -> None:
-    """Read the log up to the line that says it serves."""
+def await_start(log_fd: int, service: Service) -> None:
+    """Read the log up to the line that says it serves. Raises ConflictError, UplinkError."""
     waiter = select.poll()
     waiter.register(log_fd, select.POLLIN)
     deadline = time.monotonic() + _SECONDS

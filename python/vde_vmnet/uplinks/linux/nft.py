@@ -13,9 +13,12 @@ import logging
 import os
 import select
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from vde_vmnet.addresses import Forward
+from vde_vmnet.config.access import AccessRule, by_precedence
 from vde_vmnet.errors import UplinkError
 from vde_vmnet.recovery import StopProcess, UndoRecord
 from vde_vmnet.uplinks.linux import children, programs
@@ -33,6 +36,9 @@ __all__ = [
 # Chosen: loading takes 10 ms; five seconds is a machine in trouble.
 _SECONDS = 5.0
 
+# Of a connection that somebody else began: rules are about what guests begin.
+_ANSWER = "ct state established,related ct direction reply"
+
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +52,12 @@ class Filter:
     ipv6: IPv6Network | None
     #: Whether guests reach beyond the host (shared mode).
     nat: bool
+    #: The host's addresses on the segment, which guests reach whatever ``rules`` say.
+    gateways: tuple[IPv4Address | IPv6Address, ...] = ()
+    #: Where guests may connect to.
+    rules: tuple[AccessRule, ...] = ()
+    #: Ports of the host that lead to guests.
+    forwards: tuple[Forward, ...] = ()
 
 
 def table_name(network_id: str) -> str:
@@ -58,7 +70,8 @@ def render(rules: Filter) -> str:
 
     Forwarding from the segment only with a source address of the segment, into it only what belongs to a
     connection that a guest began; without ``nat`` neither. Packets for the host itself are not filtered,
-    but for those whose source address is not of the segment or unset, which no honest guest sends.
+    but for those whose source address is not of the segment or unset, which no honest guest sends, and for
+    ``rules`` that deny an address of the host. The most specific rule comes first.
     """
     device, v4 = f'"{rules.device}"', rules.ipv4
     prefixes = [("ip", str(v4))]
@@ -67,8 +80,11 @@ def render(rules: Filter) -> str:
     lines = [f"table inet {rules.table} {{", "\tflags owner"]
     lines += ["\tchain forward {", "\t\ttype filter hook forward priority filter; policy accept;"]
     if rules.nat:
+        lines += _forward_rules(rules, device, dict(prefixes))
         lines += [f"\t\tiifname {device} {family} saddr {prefix} accept" for family, prefix in prefixes]
         lines += [f"\t\toifname {device} ct state established,related accept"]
+        if rules.forwards:
+            lines += [f"\t\toifname {device} ct status dnat accept"]
     lines += [f"\t\tiifname {device} drop", f"\t\toifname {device} drop", "\t}"]
     lines += ["\tchain input {", "\t\ttype filter hook input priority filter; policy accept;"]
     lines += [f"\t\tiifname {device} ip saddr != {{ {v4}, 0.0.0.0 }} drop"]
@@ -76,12 +92,68 @@ def render(rules: Filter) -> str:
         lines += [f"\t\tiifname {device} meta nfproto ipv6 drop"]
     else:
         lines += [f"\t\tiifname {device} ip6 saddr != {{ {rules.ipv6}, fe80::/10, :: }} drop"]
-    lines += ["\t}"]
+    lines += [*_input_rules(rules, device), "\t}"]
     if rules.nat:
         lines += ["\tchain postrouting {", "\t\ttype nat hook postrouting priority srcnat; policy accept;"]
         lines += [f"\t\t{family} saddr {prefix} oifname != {device} masquerade" for family, prefix in prefixes]
+        if rules.forwards:
+            # A guest can answer the gateway, not a loopback address.
+            lines += [f"\t\tip saddr 127.0.0.0/8 oifname {device} masquerade"]
         lines += ["\t}"]
+    if rules.nat and rules.forwards:
+        lines += _translations(rules, device)
     return "\n".join([*lines, "}", ""])
+
+
+def _forward_rules(rules: Filter, device: str, prefixes: Mapping[str, str]) -> list[str]:
+    """Verdicts on packets to the world; those of a wrong source match none that accepts."""
+    lines = []
+    if rules.rules:
+        lines.append(f"\t\tiifname {device} {_ANSWER} accept")
+    for rule in by_precedence(rules.rules):
+        family = _family(rule.network)
+        if family in prefixes:
+            verdict = f"{family} saddr {prefixes[family]} accept" if rule.allow else "drop"
+            lines.append(f"\t\tiifname {device} {family} daddr {rule.network} {verdict}")
+    return lines
+
+
+def _input_rules(rules: Filter, device: str) -> list[str]:
+    """Verdicts on what is for the host: broadcasts and the segment's own address are not asked about."""
+    if not rules.rules:
+        return []
+    lines = [f"\t\tiifname {device} {_ANSWER} accept"]
+    lines += [f"\t\tiifname {device} fib daddr type != local accept"]
+    lines += [f"\t\tiifname {device} {_family(one)} daddr {one} accept" for one in rules.gateways]
+    lines += [f"\t\tiifname {device} ip6 daddr fe80::/10 accept"]
+    for rule in by_precedence(rules.rules):
+        verdict = "accept" if rule.allow else "drop"
+        lines.append(f"\t\tiifname {device} {_family(rule.network)} daddr {rule.network} {verdict}")
+    return lines
+
+
+def _translations(rules: Filter, device: str) -> list[str]:
+    """What comes to the host's ports from elsewhere, and from the host itself, goes to guests.
+
+    Answers to the host's loopback come back through the device, which must therefore take such addresses
+    (``route_localnet``); a packet that bears one already when it arrives is a guest's own doing.
+    """
+    lines = ["\tchain raw {", "\t\ttype filter hook prerouting priority raw; policy accept;"]
+    lines += [f"\t\tiifname {device} ip daddr 127.0.0.0/8 drop", "\t}"]
+    for hook, condition in (("prerouting", f"iifname != {device} "), ("output", "")):
+        lines += [f"\tchain {hook} {{", f"\t\ttype nat hook {hook} priority -100; policy accept;"]
+        for one in rules.forwards:
+            where = f"ip daddr {one.host}" if one.host is not None else "fib daddr type local"
+            target = f"dnat ip to {one.guest}:{one.guest_port}"
+            lines.append(
+                f"\t\t{condition}meta nfproto ipv4 {where} {one.protocol} dport {one.host_port} {target}"
+            )
+        lines.append("\t}")
+    return lines
+
+
+def _family(one: IPv4Network | IPv6Network | IPv4Address | IPv6Address) -> str:
+    return "ip" if one.version == 4 else "ip6"
 
 
 def blocking_chains(listing: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from vde_vmnet.errors import UplinkError
 from vde_vmnet.recovery import UndoRecord
 
-__all__ = ["enable_ipv4_forwarding", "enable_ipv6_forwarding", "quiet_device"]
+__all__ = ["enable_ipv4_forwarding", "enable_ipv6_forwarding", "quiet_device", "take_loopback"]
 
 _NET = Path("/proc/sys/net")
 
@@ -41,6 +41,15 @@ def enable_ipv6_forwarding(undo: UndoRecord) -> None:
 def _forwarding(conf: Path) -> list[Path]:
     """The switches of the interfaces, and of those to come; not the global one."""
     return [path for path in sorted(conf.glob("*/forwarding")) if path.parent.name != "all"]
+
+
+def take_loopback(device: str) -> None:
+    """Let answers to the host's loopback come in through our own TAP; the setting goes with it."""
+    path = _NET / "ipv4/conf" / device / "route_localnet"
+    try:
+        path.write_text("1")
+    except OSError as error:
+        raise UplinkError(f"Cannot set {path} to 1: {error.strerror}") from error
 
 
 def quiet_device(device: str, *, ipv6: bool) -> None:
