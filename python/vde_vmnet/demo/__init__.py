@@ -18,15 +18,16 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import NoReturn
 
+from vde_vmnet.demo import unprivileged
 from vde_vmnet.demo.accounts import Account, unprivileged_account
-from vde_vmnet.demo.checks import CHECKS, Row, Scene, run_check
+from vde_vmnet.demo.checks import CHECKS, USER_CHECKS, Row, Scene, Surroundings, run_check
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.demo.guest import Guest, GuestConfig, vde_network
 from vde_vmnet.demo.guest_image import GuestImage, build_image, unavailable_reason
 from vde_vmnet.demo.interrupts import Interrupts
 from vde_vmnet.demo.netns import Namespace, connect
 from vde_vmnet.demo.screen import Screen
-from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError
+from vde_vmnet.errors import ConfigurationError, UnavailableError
 
 __all__ = ["main"]
 
@@ -52,9 +53,9 @@ def main(argv: list[str]) -> int:
     """
     parser = _Parser(
         prog="vde_vmnet demo",
-        description="Start a network in namespaces of its own, boot a small Linux guest on it under QEMU as an"
-        " unprivileged user, and show what guest, host and world reach of each other."
-        " Needs root for the namespaces; the host's own network is not touched.",
+        description="Start a network, boot a small Linux guest on it under QEMU as an unprivileged user, and"
+        " show what guest and host reach of each other. Without root it is the user-mode network; as root it is"
+        " the kernel's, in namespaces with a world around it. The host's own network is not touched.",
         epilog="Exit status: 0 if everything in the table held, 1 if something did not, 130 if interrupted.",
     )
     parser.add_argument(
@@ -76,18 +77,14 @@ def main(argv: list[str]) -> int:
 
 
 def _require() -> None:
-    """Raises PrivilegeError or UnavailableError when this cannot work here."""
+    """Raises UnavailableError when this cannot work here."""
     if sys.platform != "linux":
-        raise UnavailableError("vde_vmnet demo works on Linux only: it needs network namespaces")
-    if os.geteuid() != 0:
-        raise PrivilegeError(
-            "vde_vmnet demo needs root, to make network namespaces (QEMU itself runs without)",
-            next_step="Run it with sudo",
-        )
+        raise UnavailableError("vde_vmnet demo works on Linux only: its guest is made of this machine's kernel")
     reason = unavailable_reason()
     if reason is not None:
         raise UnavailableError(reason.rstrip("."))
-    missing = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
+    needed = _PROGRAMS if os.geteuid() == 0 else unprivileged.PROGRAMS
+    missing = [package for program, package in needed.items() if shutil.which(program) is None]
     if missing:
         raise UnavailableError(
             f"Programs of {', '.join(missing)} are missing",
@@ -96,11 +93,11 @@ def _require() -> None:
 
 
 def _run(screen: Screen, interrupts: Interrupts, evidence: Path | None, closing: ExitStack) -> int:
-    account = unprivileged_account()
+    root = os.geteuid() == 0
     with screen.step("Making the guest's image"):
         image = build_image()
     # In /run, since an unprivileged QEMU must reach it and a temporary folder may be root's alone.
-    place = Path(tempfile.mkdtemp(prefix="vde_vmnet-demo-", dir="/run"))
+    place = Path(tempfile.mkdtemp(prefix="vde_vmnet-demo-", dir="/run" if root else None))
     closing.callback(shutil.rmtree, place, ignore_errors=True)
     place.chmod(0o755)
     proof = evidence or Path(tempfile.mkdtemp(prefix="vde_vmnet-demo-evidence-"))
@@ -109,8 +106,13 @@ def _run(screen: Screen, interrupts: Interrupts, evidence: Path | None, closing:
     keep = True
     try:
         with ExitStack() as network:
-            scene = _build(screen, interrupts, account, _readable(image, account, place), place, proof, network)
-            for check in CHECKS:
+            if root:
+                account = unprivileged_account()
+                ready = _readable(image, account, place)
+                scene = _build(screen, interrupts, account, ready, place, proof, network)
+            else:
+                scene = unprivileged.build(screen, interrupts, image, place, proof, network)
+            for check in CHECKS if root else USER_CHECKS:
                 rows.append(run_check(check, scene))
                 screen.row(rows[-1])
         keep = not all(row.held for row in rows)
@@ -168,7 +170,8 @@ def _build(
                 Guest(GuestConfig(image, proof, vde_network(directory, _GUEST_MAC), account=account))
             )
         guest.wait_ready()
-    return Scene(host, world, guest, _GATEWAY, _NETWORK, _OUTSIDE, _BEYOND, _HOST_NAME)
+    around = Surroundings(host, world, _OUTSIDE, _BEYOND)
+    return Scene(guest, _GATEWAY, _NETWORK, _HOST_NAME, host.path, _GATEWAY, around=around)
 
 
 def _readable(image: GuestImage, account: Account, place: Path) -> GuestImage:

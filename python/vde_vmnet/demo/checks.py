@@ -13,28 +13,44 @@ from vde_vmnet.demo.guest import Guest
 from vde_vmnet.demo.netns import Namespace
 from vde_vmnet.demo.traffic import HttpServer, ThroughputServer, fetch
 
-__all__ = ["CHECKS", "Check", "Row", "Scene", "run_check"]
+__all__ = ["CHECKS", "USER_CHECKS", "Check", "Row", "Scene", "Surroundings", "run_check"]
 
-_HTTP_PORT = 8080
 _THROUGHPUT_SECONDS = 1.5
 _PINGS = 3
 _GREETING = b"hello from beyond\n"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the demo makes around the network when it may."""
+
+    host: Namespace
+    world: Namespace
+    outside: str
+    beyond: str
 
 
 @dataclass
 class Scene:
     """Who takes part. ``lease`` is filled by the first check that needs the network."""
 
-    host: Namespace
-    world: Namespace
     guest: Guest
     gateway: str
     network: IPv4Network
-    #: The host's own address towards the world, and the world's.
-    outside: str
-    beyond: str
     #: Name under which guests find the host.
     host_name: str
+    #: Where the host's servers listen and its clients are: a namespace, and the address that guests reach at
+    #: the gateway's.
+    host_path: str
+    listens: str
+    #: For the host's web server.
+    http_port: int = 8080
+    #: Where the host finds the guest's port 80: an address and port of its own, or the guest's own.
+    forwarded: tuple[str, int] | None = None
+    #: The address that a server of the host sees a guest at; None is the guest's own.
+    seen_as: str | None = None
+    #: Host and world as namespaces, the host's own address towards the world, and the world's.
+    around: Surroundings | None = None
     lease: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -76,11 +92,10 @@ def run_check(check: Check, scene: Scene) -> Row:
 def _rootless(scene: Scene) -> str:
     credentials = scene.guest.credentials()
     account = scene.guest.config.account
-    if not credentials.rootless or account is None:
+    if not credentials.rootless:
         raise CheckFailedError(f"it has {credentials}")
-    return (
-        f"user {account.name} (uid {account.uid}), no capabilities, groups {sorted(credentials.groups) or '-'}"
-    )
+    who = f"user {account.name} (uid {account.uid})" if account else f"you (uid {min(credentials.uids)})"
+    return f"{who}, no capabilities, groups {sorted(credentials.groups) or '-'}"
 
 
 def _lease(scene: Scene) -> str:
@@ -112,12 +127,12 @@ def _ping_host(scene: Scene) -> str:
 
 def _ping_guest(scene: Scene) -> str:
     address = scene.guest_address
-    said = scene.host.run("busybox", "ping", "-c", str(_PINGS), "-i", "0.2", "-W", "2", address)
+    said = _around(scene).host.run("busybox", "ping", "-c", str(_PINGS), "-i", "0.2", "-W", "2", address)
     return f"{address}: {_ping_statistics(said)}"
 
 
 def _name(scene: Scene) -> str:
-    said = scene.guest.run(f"nslookup {scene.host_name} {scene.gateway}").output
+    said = scene.guest.run(f"nslookup {scene.host_name} {scene.lease.get('dns') or scene.gateway}").output
     addresses = re.findall(r"^Address(?: \d+)?: +(\S+)", said.partition("Name:")[2], re.MULTILINE)
     if scene.gateway not in addresses:
         raise CheckFailedError(f"{scene.host_name}: {said}")
@@ -125,43 +140,54 @@ def _name(scene: Scene) -> str:
 
 
 def _guest_fetches(scene: Scene, address: str) -> str:
-    said = scene.guest.run(f"timeout 10 wget -q -O - http://{address}:{_HTTP_PORT}/").output
+    url = f"http://{address}:{scene.http_port}/"
+    said = scene.guest.run(f"timeout 10 wget -q -O - {url}").output
     if said.encode() != _GREETING:
-        raise CheckFailedError(f"http://{address}:{_HTTP_PORT}/ gave: {said}")
-    return f"http://{address}:{_HTTP_PORT}/"
+        raise CheckFailedError(f"{url} gave: {said}")
+    return url
 
 
 def _http_host(scene: Scene) -> str:
     address = scene.guest_address
-    with HttpServer(scene.host.path, scene.gateway, _HTTP_PORT, _GREETING) as server:
+    expected = scene.seen_as or address
+    with HttpServer(scene.host_path, scene.listens, scene.http_port, _GREETING) as server:
         url = _guest_fetches(scene, scene.gateway)
-    if server.clients != [address]:
-        raise CheckFailedError(f"{url} was asked by {server.clients} instead of {address}")
-    return f"{url}, asked by {address}"
+    if server.clients != [expected]:
+        raise CheckFailedError(f"{url} was asked by {server.clients} instead of {expected}")
+    return f"{url}, asked by {expected}"
 
 
 def _http_guest(scene: Scene) -> str:
     address = scene.guest_address
     scene.guest.check("httpd -p 80 -h /var/www")
-    page = fetch(scene.host.path, address, 80)
+    where, port = scene.forwarded or (address, 80)
+    page = fetch(scene.host_path, where, port)
+    url = f"http://{where}/" if port == 80 else f"http://{where}:{port}/"
     if page != b"hello from the guest\n":
-        raise CheckFailedError(f"http://{address}/ gave: {page[:80]!r}")
-    return f"http://{address}/"
+        raise CheckFailedError(f"{url} gave: {page[:80]!r}")
+    return url
 
 
 def _http_world(scene: Scene) -> str:
     _ = scene.guest_address
-    with HttpServer(scene.world.path, scene.beyond, _HTTP_PORT, _GREETING) as server:
-        url = _guest_fetches(scene, scene.beyond)
-    if server.clients != [scene.outside]:
-        raise CheckFailedError(f"{url} was asked by {server.clients} instead of {scene.outside}")
-    return f"{url}, which saw the host's {scene.outside}"
+    around = _around(scene)
+    with HttpServer(around.world.path, around.beyond, scene.http_port, _GREETING) as server:
+        url = _guest_fetches(scene, around.beyond)
+    if server.clients != [around.outside]:
+        raise CheckFailedError(f"{url} was asked by {server.clients} instead of {around.outside}")
+    return f"{url}, which saw the host's {around.outside}"
+
+
+def _around(scene: Scene) -> Surroundings:
+    if scene.around is None:
+        raise CheckFailedError("only root can make the namespaces for this")
+    return scene.around
 
 
 def _throughput(scene: Scene, command: str, *, sending: bool) -> str:
     _ = scene.guest_address
     with ThroughputServer(
-        scene.host.path, scene.gateway, seconds=_THROUGHPUT_SECONDS, sending=sending
+        scene.host_path, scene.listens, seconds=_THROUGHPUT_SECONDS, sending=sending
     ) as server:
         said = scene.guest.run(command.format(target=f"{scene.gateway} {server.port}"), seconds=30)
         result = server.result()
@@ -178,7 +204,19 @@ def _throughput_in(scene: Scene) -> str:
     return _throughput(scene, "nc {target} -e dd of=/dev/null bs=64k", sending=True)
 
 
-#: In the order in which they are carried out and shown.
+#: Without root, in the order in which they are carried out and shown.
+USER_CHECKS: Sequence[Check] = (
+    Check("QEMU runs without root", _rootless),
+    Check("DHCP lease", _lease),
+    Check("ping guest -> gateway", _ping_host),
+    Check("name of the host", _name),
+    Check("HTTP guest -> host", _http_host),
+    Check("HTTP host -> guest, forwarded", _http_guest),
+    Check("TCP guest -> host", _throughput_out),
+    Check("TCP host -> guest", _throughput_in),
+)
+
+#: As root.
 CHECKS: Sequence[Check] = (
     Check("QEMU runs without root", _rootless),
     Check("DHCP lease", _lease),

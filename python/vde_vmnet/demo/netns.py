@@ -109,11 +109,14 @@ def connect(one: Namespace, one_device: str, other: Namespace, other_device: str
 
 @contextmanager
 def entered(path: str) -> Iterator[None]:
-    """Within the block, the calling thread makes its sockets in the namespace ``path``.
+    """Within the block, the calling thread makes its sockets in the namespace ``path`` (empty: its own).
 
     A socket stays in the namespace in which it was made, so it can be used after the block and by any
     thread. Raises OSError when the kernel refuses.
     """
+    if not path:
+        yield
+        return
     with Path("/proc/thread-self/ns/net").open() as here, Path(path).open() as there:
         _setns(there.fileno())
         try:
