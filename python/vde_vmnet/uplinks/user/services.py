@@ -131,8 +131,8 @@ def _enter_namespaces() -> None:
     if os.geteuid() == 0:
         account = children.Account.first_of("dnsmasq", "nobody")
         os.setgroups([])
-        os.setresgid(account.gid, account.gid, account.gid)
-        os.setresuid(account.uid, account.uid, account.uid)
+        os.setgid(account.gid)
+        os.setuid(account.uid)
         # A change of user makes /proc/self root's, and with it the map below.
         _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     uid, gid = os.geteuid(), os.getegid()
