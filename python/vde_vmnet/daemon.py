@@ -18,7 +18,15 @@ from dataclasses import dataclass
 from vde_vmnet import privileges, recovery, uplinks
 from vde_vmnet.config.model import DaemonConfig, network_id
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
-from vde_vmnet.keeper import ChildKeeper, Keeper, KeeperChannel, Stopped, stop_raises, stop_waits
+from vde_vmnet.keeper import (
+    ChildKeeper,
+    Keeper,
+    KeeperChannel,
+    Stopped,
+    hold_stop_signals,
+    stop_raises,
+    stop_waits,
+)
 from vde_vmnet.listening import open_sockets
 from vde_vmnet.management import open_console
 from vde_vmnet.notify import announce_ready
@@ -72,6 +80,7 @@ def run(config: DaemonConfig) -> int:
                 if not uplink.survives_fork:
                     return _be_served(config, network, identity, gid, closing, kept=privileged)
                 opened = uplink.open(network.undo)
+                hold_stop_signals()
         except Stopped as stopped:
             _log.info("%s while the network was being opened; taking it down", stopped)
             return 0

@@ -28,7 +28,17 @@ from vde_vmnet import errors
 from vde_vmnet.addresses import MacAddress
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 
-__all__ = ["STOP_SIGNALS", "ChildKeeper", "Keeper", "KeeperChannel", "Stopped", "stop_raises", "stop_waits"]
+__all__ = [
+    "STOP_SIGNALS",
+    "ChildKeeper",
+    "Keeper",
+    "KeeperChannel",
+    "Stopped",
+    "hold_stop_signals",
+    "let_stop_signals_in",
+    "stop_raises",
+    "stop_waits",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -45,9 +55,13 @@ class Stopped(BaseException):
 
 @contextmanager
 def stop_raises() -> Iterator[None]:
-    """Within the block the stop signals raise Stopped, so that a half-opened network is undone."""
+    """Within the block the stop signals raise Stopped, so that a half-opened network is undone.
+
+    The first one does; others are held from then on, so that they do not cut the undoing short.
+    """
 
     def handler(number: int, _frame: FrameType | None) -> None:
+        hold_stop_signals()
         raise Stopped(signal.Signals(number).name)
 
     former = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
@@ -58,6 +72,16 @@ def stop_raises() -> Iterator[None]:
             # Unless the block has made other arrangements, as the worker's end does.
             if signal.getsignal(number) is handler:
                 signal.signal(number, old)
+
+
+def hold_stop_signals() -> None:
+    """Stop signals wait until whoever keeps or serves has handlers of its own, and lets them in."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def let_stop_signals_in() -> None:
+    """Those that were held come now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 @contextmanager
@@ -102,6 +126,7 @@ class Keeper:
             end.setblocking(False)
         former_fd = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         former = {number: signal.signal(number, self._on_signal) for number in (*STOP_SIGNALS, signal.SIGCHLD)}
+        let_stop_signals_in()
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(wakened, selectors.EVENT_READ)

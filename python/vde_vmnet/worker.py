@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from vde_vmnet._engine import Engine
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
-from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel
+from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel, let_stop_signals_in
 from vde_vmnet.ports.base import UPLINK_PORT, Greeter, Listener
 from vde_vmnet.uplinks.base import OpenedUplink
 from vde_vmnet.uplinks.linux.dnsmasq import lease_event
@@ -89,6 +89,7 @@ class _Worker:
         self._ended = loop.create_future()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop, f"{signal.Signals(number).name} received")
+        let_stop_signals_in()
         loop.add_reader(self._engine.event_fd, self._on_engine_events)
         if self._keeper is not None:
             # It speaks only when spoken to, so this is the end of the channel: nobody is left to undo for us.

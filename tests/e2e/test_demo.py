@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import vde_vmnet
+from tests.support.package import package_for_all
 
 DEMO = [sys.executable, "-m", "vde_vmnet", "demo"]
 
@@ -86,7 +86,7 @@ def python_for_others() -> str:
 @pytest.mark.root
 @pytest.mark.guest
 def test_without_root_it_is_the_user_mode_network() -> None:
-    with tempfile.TemporaryDirectory(prefix="vdet-demo-") as place:
+    with tempfile.TemporaryDirectory(prefix="vdet-demo-") as place, package_for_all() as package:
         Path(place).chmod(0o777)
         done = subprocess.run(
             [
@@ -100,7 +100,7 @@ def test_without_root_it_is_the_user_mode_network() -> None:
                 "PATH": os.environ["PATH"],
                 "HOME": place,
                 "TMPDIR": place,
-                "PYTHONPATH": str(Path(vde_vmnet.__file__).parents[1]),
+                "PYTHONPATH": str(package),
             },
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -95,7 +95,8 @@ def test_doctor_without_privilege_says_so(network: Daemon) -> None:
     assert "FAIL  privilege: may not configure the network" in found.stdout
 
 
-def test_a_forward_is_refused_with_what_to_do_instead(network: Daemon) -> None:
-    refused = command(network.host, "--forward=80:192.168.105.2:80", "/tmp/never")
+def test_a_forward_beyond_the_network_is_refused(network: Daemon) -> None:
+    options = ("--vmnet-gateway=192.168.222.1", "--forward=80:192.168.105.2:80")
+    refused = command(network.host, *options, "/tmp/never")
     assert refused.returncode == 1
-    assert "--forward is for the vmnet uplink of macOS" in refused.stderr
+    assert "192.168.105.2 is outside 192.168.222.0/24" in refused.stderr

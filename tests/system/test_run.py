@@ -14,15 +14,13 @@ from pathlib import Path
 
 import pytest
 
-import vde_vmnet
+from tests.support.package import package_for_all
 from tests.support.stream_peer import StreamPeer
 from tests.support.vde_peer import VdePeer
 from tests.system.running import ISOLATED, RUN, leftovers, run
 from vde_vmnet.cli import run as command_line_of_run
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.launch.identity import Account, command_account
-
-PACKAGE = Path(vde_vmnet.__file__).parent
 
 #: Says hello on its descriptor and ends with the status that is the answer's first byte.
 PEER = """
@@ -202,10 +200,14 @@ def test_under_sudo_a_running_network_admits_the_caller_not_root(tmp_path: Path)
             assert run(f"--network={tmp_path / place}", "--", "true").returncode == 0
 
 
+@pytest.fixture
+def package() -> Iterator[Path]:
+    with package_for_all() as place:
+        yield place
+
+
 @pytest.mark.root
-def test_an_ordinary_user_has_a_network_of_his_own(tmp_path: Path) -> None:
-    # The checkout may lie in a folder that nobody else may enter.
-    shutil.copytree(PACKAGE, tmp_path / "vde_vmnet", ignore=shutil.ignore_patterns("__pycache__"))
+def test_an_ordinary_user_has_a_network_of_his_own(package: Path) -> None:
     command = [
         *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"),
         *("/usr/bin/python3", "-m", "vde_vmnet", "run"),
@@ -218,7 +220,7 @@ def test_an_ordinary_user_has_a_network_of_his_own(tmp_path: Path) -> None:
             text=True,
             timeout=30,
             cwd="/",
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(package)},
             check=False,
         )
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from tests.e2e.world import World
 from tests.support.netns import Namespace
+from tests.support.package import package_for_all
 from tests.support.station import Station
 from vde_vmnet.demo.accounts import unprivileged_account
 from vde_vmnet.demo.daemon_process import DaemonProcess
@@ -38,13 +39,14 @@ class UserNetwork:
                 with entered(self.host.path):
                     unfinished.enter_context(socket.create_server(("127.0.0.1", taken)))
             account = unprivileged_account()
+            package = unfinished.enter_context(package_for_all())
             self.daemon = DaemonProcess(
                 self.place / "ctl",
                 (f"--vmnet-gateway={GATEWAY}", *options),
                 pidfile=self.place / "pid",
                 log=self.place / "log",
                 prefix=self.host.command(*self.world.resolver(), *prefix, *account.command_prefix()),
-                environment={"DEBUG": "1"},
+                environment={"DEBUG": "1", "PYTHONPATH": str(package)},
             )
             unfinished.callback(self._end)
             self.daemon.wait_ready()
