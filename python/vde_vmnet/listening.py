@@ -104,8 +104,8 @@ def _check(given: socket.socket, option: str) -> None:
         ) from None
 
 
-class _Stream:
-    """Guests of one ``--stream``. See ``opened.Segment``."""
+class _OnFile:
+    """Guests of one socket file, on ports of their own. See ``opened.Segment``."""
 
     def __init__(self, file: SocketFile, numbers: PortNumbers) -> None:
         self._file = file
@@ -116,6 +116,10 @@ class _Stream:
 
     def release_in_keeper(self) -> None:
         self._file.socket.close()
+
+
+class _Stream(_OnFile):
+    """``--stream``."""
 
     def listener(self) -> MakeListener:
         from vde_vmnet.ports.qemu_stream import QemuStreamListener
@@ -123,18 +127,8 @@ class _Stream:
         return partial(QemuStreamListener, self._file, self._numbers)
 
 
-class _Dgram:
-    """Guests of one ``--dgram``. See ``opened.Segment``."""
-
-    def __init__(self, file: SocketFile, numbers: PortNumbers) -> None:
-        self._file = file
-        self._numbers = numbers
-
-    def record(self, undo: UndoRecord) -> None:
-        self._file.record(undo)
-
-    def release_in_keeper(self) -> None:
-        self._file.socket.close()
+class _Dgram(_OnFile):
+    """``--dgram``."""
 
     def listener(self) -> MakeListener:
         from vde_vmnet.ports.unixgram import UnixgramListener
