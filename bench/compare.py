@@ -17,6 +17,7 @@ __all__ = [
     "C_VDE_VMNET",
     "OURS",
     "PASST",
+    "QEMU_TAP",
     "REFERENCE",
     "Comparison",
     "Relation",
@@ -32,6 +33,7 @@ __all__ = [
 OURS = "vde_vmnet"
 REFERENCE = "vde_switch"
 PASST = "passt"
+QEMU_TAP = "QEMU tap"
 C_VDE_VMNET = "the C vde_vmnet"
 C_SOCKET_VMNET = "the C socket_vmnet"
 

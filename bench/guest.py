@@ -17,15 +17,16 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.netns import namespaces_unavailable_reason
-from bench.systems import GATEWAY, GUEST, PREFIX_LENGTH, Running, Uplink
+from bench.segment import GATEWAY, PREFIX_LENGTH, guest_address
+from bench.systems import Running
+from bench.systems.cards import GUEST_MEMORY_MIB
 from vde_vmnet.demo.accounts import unprivileged_account
-from vde_vmnet.demo.guest import Guest, GuestConfig, vde_network
+from vde_vmnet.demo.guest import Guest, GuestConfig
 from vde_vmnet.demo.guest_image import build_image, unavailable_reason
 from vde_vmnet.errors import VdeVmnetError
 
 __all__ = ["boot", "guest_unavailable_reason", "streams"]
 
-_MAC = "52:54:00:be:7c:02"
 #: What iperf3 may take longer than its test: connecting, exchanging results.
 _MARGIN_SECONDS = 20.0
 #: A stream that could not begin is tried again.
@@ -40,32 +41,33 @@ def guest_unavailable_reason() -> str | None:
     return namespaces_unavailable_reason() or unavailable_reason()
 
 
-def boot(running: Running, uplink: Uplink, closing: ExitStack) -> None:
-    """Boot a guest on ``running`` that answers iperf3, until ``closing`` is closed. Raises BenchError."""
+def boot(running: Running, closing: ExitStack, number: int = 0) -> Guest:
+    """Boot a guest on ``running`` that answers iperf3, until ``closing`` is closed. Raises BenchError.
+
+    ``number`` decides its addresses.
+    """
     evidence = Path(closing.enter_context(tempfile.TemporaryDirectory()))
     try:
         config = GuestConfig(
             image=build_image(extras=("iperf3",)),
             evidence=evidence,
-            network=_network(running, uplink),
+            network=running.card(number),
+            name=f"guest{number}",
             account=unprivileged_account(),
+            memory_mib=GUEST_MEMORY_MIB,
+            prefix=tuple(running.namespace.prefix()) if running.guest_inside and running.namespace else (),
         )
         guest = closing.enter_context(Guest(config))
         guest.wait_ready()
-        guest.check(f"ip link set eth0 up && ip addr add {GUEST}/{PREFIX_LENGTH} dev eth0")
+        guest.check(f"ip link set eth0 up && ip addr add {guest_address(number)}/{PREFIX_LENGTH} dev eth0")
         guest.check(f"ip route add default via {GATEWAY}")
         guest.check("iperf3 -s -D")
-        # passt answers no pings without being allowed to by the host.
-        guest.check(f"arping -c 1 -w 5 -I eth0 {GATEWAY}")
+        if running.namespace is not None:
+            # passt answers no pings without being allowed to by the host.
+            guest.check(f"arping -c 1 -w 5 -I eth0 {GATEWAY}")
     except VdeVmnetError as error:
         raise BenchError(f"the guest: {error}") from error
-
-
-def _network(running: Running, uplink: Uplink) -> tuple[str, ...]:
-    if not uplink.by_stream:
-        return vde_network(running.directory, _MAC)
-    netdev = f"stream,id=net0,server=off,addr.type=unix,addr.path={running.directory}"
-    return "-netdev", netdev, "-device", f"virtio-net-pci,netdev=net0,mac={_MAC},romfile="
+    return guest
 
 
 def streams(running: Running, seconds: int, detail: dict[str, object]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from bench.compare import C_SOCKET_VMNET, C_VDE_VMNET, OURS, Sample
 from bench.errors import BenchError
 from bench.scenarios import SCENARIOS, Bench, Effort, Scenario
 from bench.simulated import CProgram, VmnetTcp
-from bench.systems import Passt, System, Uplink, VdeSwitch, VdeVmnet
+from bench.systems import Passt, QemuTap, System, Uplink, VdeSwitch, VdeVmnet, Wire
 
 __all__ = ["main"]
 
@@ -31,7 +31,7 @@ _BUILD = _ROOT / "build" / "bench"
 _RESULTS = _ROOT / "bench" / "results"
 
 #: Only when the program to compare with is named: most people do not have it.
-_ON_REQUEST: tuple[Scenario, ...] = (VmnetTcp(Uplink.VMNET, 1.3), VmnetTcp(Uplink.VMNET_BY_STREAM, 1.2))
+_ON_REQUEST: tuple[Scenario, ...] = (VmnetTcp(Wire.VDE, 1.3), VmnetTcp(Wire.STREAM, 1.2))
 _ALL = (*SCENARIOS, *_ON_REQUEST)
 
 _FULL = Effort("full", rounds=5, seconds=2.0, pings=10_000, idle_seconds=5.0, tcp_seconds=4)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     c_programs = {C_VDE_VMNET: options.original, C_SOCKET_VMNET: options.original_stream}
     usual = [one for one in _ALL if one not in _ON_REQUEST or c_programs[one.rival]]
     chosen = [one for one in _ALL if one.name in options.only] if options.only else usual
-    everybody: list[System] = [VdeVmnet(options.daemon), VdeSwitch(), Passt()]
+    everybody: list[System] = [VdeVmnet(options.daemon), VdeSwitch(), Passt(), QemuTap()]
     everybody += [CProgram(name, path) for name, path in c_programs.items()]
     wanted = {OURS} | {scenario.rival for scenario in chosen}
     systems = [system for system in everybody if system.name in wanted]

@@ -20,7 +20,8 @@ from bench.errors import BenchError
 from bench.guest import boot, guest_unavailable_reason, streams
 from bench.netns import Namespace
 from bench.scenarios.base import Answer, Bench
-from bench.systems import GATEWAY, Running, System, Uplink, VdeSwitch, socket_group, start
+from bench.segment import GATEWAY
+from bench.systems import Running, System, Uplink, VdeSwitch, Wire, cards, socket_group, start
 
 __all__ = ["CProgram", "VmnetTcp"]
 
@@ -72,19 +73,23 @@ class CProgram:
         switch = "" if self.name == C_SOCKET_VMNET else f" with {VdeSwitch().version()}"
         return f"compiled against the simulator{switch}"
 
-    def offers(self, uplink: Uplink) -> bool:
-        return uplink is (Uplink.VMNET_BY_STREAM if self.name == C_SOCKET_VMNET else Uplink.VMNET)
+    def offers(self, uplink: Uplink, wire: Wire = Wire.VDE) -> bool:
+        own = Wire.STREAM if self.name == C_SOCKET_VMNET else Wire.VDE
+        return uplink is Uplink.VMNET and wire is own
 
-    def start(self, uplink: Uplink) -> Running:
+    def start(self, uplink: Uplink, wire: Wire = Wire.VDE, guests: int = 1) -> Running:  # noqa: ARG002
         assert self._command is not None
         program = str(self._command)
         machine = _Mac()
-        if uplink is Uplink.VMNET_BY_STREAM:
+        if wire is Wire.STREAM:
             return start(
-                lambda folder: [program, *_c_options("socket", folder)], machine, machine.environment()
+                lambda folder: [program, *_c_options("socket", folder)],
+                machine,
+                cards.stream,
+                machine.environment(),
             )
         with ExitStack() as undo:
-            running = undo.enter_context(start(VdeSwitch.command(uplink), machine))
+            running = undo.enter_context(start(VdeSwitch.command(uplink), machine, cards.vde))
             folder = running.directory.parent
             process = subprocess.Popen(
                 machine.command(program, *_c_options("vde", folder, pidfile="pid2")),
@@ -108,12 +113,11 @@ def _c_options(family: str, folder: Path, pidfile: str = "pid") -> tuple[str, ..
 class VmnetTcp:
     """One guest, one stream in each direction, one after the other."""
 
-    def __init__(self, uplink: Uplink, at_least: float) -> None:
-        by_stream = uplink is Uplink.VMNET_BY_STREAM
+    def __init__(self, wire: Wire, at_least: float) -> None:
+        by_stream = wire is Wire.STREAM
         self.rival = C_SOCKET_VMNET if by_stream else C_VDE_VMNET
         self.name = "vmnet-stream-tcp" if by_stream else "vmnet-tcp"
-        wire = "stream" if by_stream else "vde"
-        self.title = f"TCP between a guest (-netdev {wire}, TCG) and the host, on simulated vmnet"
+        self.title = f"TCP between a guest (-netdev {wire.value}, TCG) and the host, on simulated vmnet"
         as_fast = Target(Subject.RATIO, Relation.AT_LEAST, at_least)
         as_light = Target(Subject.RATIO, Relation.AT_MOST, 1.0)
         self.rows = (
@@ -134,7 +138,7 @@ class VmnetTcp:
                 has_ratio=False,
             ),
         )
-        self._uplink = uplink
+        self._wire = wire
         self._online: dict[str, Running] = {}
 
     def unavailable_reason(self) -> str | None:
@@ -145,9 +149,9 @@ class VmnetTcp:
         if running is None:
             bench.closing.callback(self._online.clear)
             running = bench.closing.enter_context(
-                _start_ours(self._uplink) if system.name == OURS else system.start(self._uplink)
+                _start_ours(self._wire) if system.name == OURS else system.start(Uplink.VMNET, self._wire)
             )
-            boot(running, self._uplink, bench.closing)
+            boot(running, bench.closing)
             self._online[system.name] = running
         before = running.activity()
         running.leave_alone(bench.effort.seconds)
@@ -157,15 +161,16 @@ class VmnetTcp:
         return Answer({**values, "retransmits": _retransmits(detail), "idle": idle}, detail)
 
 
-def _start_ours(uplink: Uplink) -> Running:
+def _start_ours(wire: Wire) -> Running:
     machine = _Mac()
     library = build(_MACOS)
 
     def command(folder: Path) -> list[str]:
         *options, path = _c_options("vde", folder)
-        return launcher(library, *options, f"--stream={path}" if uplink is Uplink.VMNET_BY_STREAM else path)
+        return launcher(library, *options, f"--stream={path}" if wire is Wire.STREAM else path)
 
-    return start(command, machine, machine.environment())
+    card = cards.stream if wire is Wire.STREAM else cards.vde
+    return start(command, machine, card, machine.environment())
 
 
 def _retransmits(detail: dict[str, object]) -> float:

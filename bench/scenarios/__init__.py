@@ -11,7 +11,7 @@ from bench.scenarios.many_plugs import ManyPlugs
 from bench.scenarios.startup import Startup
 from bench.scenarios.stuck_client import StuckClient
 from bench.scenarios.throughput import Throughput
-from bench.systems import Uplink
+from bench.systems import Wire
 
 __all__ = ["SCENARIOS", "Answer", "Bench", "Effort", "Scenario"]
 
@@ -22,8 +22,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Throughput(4, 1514),
     Throughput(4, 1514, at_least=3.0, as_they_come=True),
     Latency(),
-    GuestTcp(Uplink.HOST, at_least=1.0),
-    GuestTcp(Uplink.HOST_BY_STREAM, at_least=1.2),
+    GuestTcp(Wire.VDE, at_least=1.0),
+    GuestTcp(Wire.STREAM, at_least=1.2),
     IdleNeighbours(),
     StuckClient(),
     ManyPlugs(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bench.compare import PASST, REFERENCE, Relation, Row, Subject, Target
 from bench.guest import boot, guest_unavailable_reason, streams
 from bench.scenarios.base import Answer, Bench
-from bench.systems import Passt, Running, System, Uplink
+from bench.systems import Passt, Running, System, Uplink, Wire
 
 __all__ = ["GuestTcp"]
 
@@ -16,11 +16,11 @@ __all__ = ["GuestTcp"]
 class GuestTcp:
     """One guest, one stream in each direction, one after the other."""
 
-    def __init__(self, uplink: Uplink, at_least: float) -> None:
-        by_stream = uplink is Uplink.HOST_BY_STREAM
+    def __init__(self, wire: Wire, at_least: float) -> None:
+        by_stream = wire is Wire.STREAM
         self.rival = PASST if by_stream else REFERENCE
         self.name = "stream-tcp" if by_stream else "guest-tcp"
-        self.title = f"TCP between a guest (-netdev {'stream' if by_stream else 'vde'}, TCG) and the host"
+        self.title = f"TCP between a guest (-netdev {wire.value}, TCG) and the host"
         as_fast = Target(Subject.RATIO, Relation.AT_LEAST, at_least)
         self.rows = (
             Row("to_guest", "host to guest", "Gbit/s", as_fast),
@@ -28,7 +28,7 @@ class GuestTcp:
             Row("to_guest_cpu", "host to guest, processor time of the switch", "s per GB"),
             Row("to_host_cpu", "guest to host, processor time of the switch", "s per GB"),
         )
-        self._uplink = uplink
+        self._wire = wire
         self._online: dict[str, Running] = {}
 
     def unavailable_reason(self) -> str | None:
@@ -38,8 +38,8 @@ class GuestTcp:
         running = self._online.get(system.name)
         if running is None:
             bench.closing.callback(self._online.clear)
-            running = bench.closing.enter_context(system.start(self._uplink))
-            boot(running, self._uplink, bench.closing)
+            running = bench.closing.enter_context(system.start(Uplink.HOST, self._wire))
+            boot(running, bench.closing)
             self._online[system.name] = running
         detail: dict[str, object] = {}
         return Answer(streams(running, bench.effort.tcp_seconds, detail), detail)

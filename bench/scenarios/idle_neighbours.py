@@ -17,7 +17,7 @@ from bench.compare import REFERENCE, Relation, Row, Subject, Target
 from bench.errors import BenchError
 from bench.guest import boot, guest_unavailable_reason, streams
 from bench.scenarios.base import Answer, Bench
-from bench.systems import Running, System, Uplink
+from bench.systems import Running, System, Uplink, Wire
 
 __all__ = ["IdleNeighbours"]
 
@@ -56,13 +56,13 @@ class IdleNeighbours:
         return guest_unavailable_reason()
 
     def measure(self, system: System, bench: Bench) -> Answer:
-        if not system.offers(Uplink.HOST_BY_STREAM):
+        if not system.offers(Uplink.HOST, Wire.STREAM):
             return Answer({}, {})
         running = self._online.get(system.name)
         if running is None:
             bench.closing.callback(self._online.clear)
-            running = bench.closing.enter_context(system.start(Uplink.HOST_BY_STREAM))
-            boot(running, Uplink.HOST_BY_STREAM, bench.closing)
+            running = bench.closing.enter_context(system.start(Uplink.HOST, Wire.STREAM))
+            boot(running, bench.closing)
             self._online[system.name] = running
         seconds = max(1, bench.effort.tcp_seconds // 2)
         detail: dict[str, object] = {}

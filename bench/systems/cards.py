@@ -1,0 +1,52 @@
+"""QEMU's options for a guest's network card, one function for each kind of ``-netdev``. Pure.
+
+Cards differ in nothing else, so that what a guest's driver does is the same for all systems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.segment import guest_mac
+from vde_vmnet.demo.guest import vde_network
+
+__all__ = ["GUEST_MEMORY_MIB", "Card", "netdev", "stream", "tap", "vde", "vhost_user"]
+
+#: Of every guest; shared memory must be exactly as large.
+GUEST_MEMORY_MIB = 192
+
+#: QEMU's options for the guest of that number.
+Card = Callable[[int], tuple[str, ...]]
+
+
+def netdev(backend: str, number: int) -> tuple[str, ...]:
+    """``backend`` is QEMU's ``-netdev`` without its id."""
+    kind, _, options = backend.partition(",")
+    backend = f"{kind},id=net0,{options}".rstrip(",")
+    return "-netdev", backend, "-device", f"virtio-net-pci,netdev=net0,mac={guest_mac(number)},romfile="
+
+
+def vde(switch: Path) -> Card:
+    return lambda number: vde_network(switch, guest_mac(number))
+
+
+def stream(socket: Path) -> Card:
+    return lambda number: netdev(f"stream,server=off,addr.type=unix,addr.path={socket}", number)
+
+
+def tap(interface: str) -> Card:
+    """An interface that is there already, with QEMU's offloads and without the kernel's own data path."""
+    return lambda number: netdev(f"tap,ifname={interface},script=no,downscript=no,vhost=off", number)
+
+
+def vhost_user(sockets: Callable[[int], Path]) -> Card:
+    def card(number: int) -> tuple[str, ...]:
+        memory = f"memory-backend-memfd,id=shared,size={GUEST_MEMORY_MIB}M,share=on"
+        return (
+            *("-object", memory, "-machine", "memory-backend=shared"),
+            *("-chardev", f"socket,id=wire,path={sockets(number)}"),
+            *netdev("vhost-user,chardev=wire", number),
+        )
+
+    return card

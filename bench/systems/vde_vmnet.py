@@ -1,0 +1,67 @@
+"""Ours: the installed command, or another build of it for a comparison of before and after."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bench.compare import OURS
+from bench.netns import Namespace
+from bench.segment import GATEWAY
+from bench.systems import cards
+from bench.systems.base import Uplink, Wire, first_line, socket_group
+from bench.systems.running import Running, pidfile, place, start
+
+__all__ = ["VdeVmnet"]
+
+
+class VdeVmnet:
+    """All its wires at once if need be: plugs are there beside whatever guests are attached by."""
+
+    name = OURS
+
+    def __init__(self, command: Path) -> None:
+        self._command = command
+
+    def unavailable_reason(self) -> str | None:
+        return None if os.access(self._command, os.X_OK) else f"{self._command} is not there; run make build"
+
+    def version(self) -> str:
+        return first_line([str(self._command), "--version"])
+
+    def offers(self, uplink: Uplink, wire: Wire = Wire.VDE) -> bool:
+        return uplink is not Uplink.VMNET and wire in (Wire.VDE, Wire.STREAM, Wire.VHOST_USER)
+
+    def start(self, uplink: Uplink, wire: Wire = Wire.VDE, guests: int = 1) -> Running:
+        options = [
+            f"--vde-group={socket_group()}",
+            f"--backend={'none' if uplink is Uplink.NONE else 'linux'}",
+        ]
+        if uplink is not Uplink.NONE:
+            options.append(f"--vmnet-gateway={GATEWAY}")
+        if uplink is Uplink.HOST:
+            options.append("--vmnet-disable-dhcp")
+
+        def command(folder: Path) -> list[str]:
+            path = place(folder)
+            if wire is Wire.STREAM:
+                where = ["--stream", str(path)]
+            elif wire is Wire.VHOST_USER:
+                where = [f"--vhost-user={_socket(path, number)}" for number in range(guests)]
+            else:
+                where = [str(path)]
+            return [str(self._command), *options, *pidfile(folder), *where]
+
+        def card(path: Path) -> cards.Card:
+            if wire is Wire.STREAM:
+                return cards.stream(path)
+            if wire is Wire.VHOST_USER:
+                return cards.vhost_user(lambda number: _socket(path, number))
+            return cards.vde(path)
+
+        return start(command, None if uplink is Uplink.NONE else Namespace(), card)
+
+
+def _socket(place: Path, number: int) -> Path:
+    """Of one guest; a socket of vhost-user serves no more."""
+    return place.with_name(f"guest-{number}")
