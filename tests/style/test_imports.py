@@ -1,6 +1,8 @@
 """Import directions: nothing imports upwards, pure modules do no I/O, one module wires."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ RANKS = {
     "plug": 3,
     "daemon": 5,
     "worker": 4,
+    "control": 3,
     "keeper": 3,
     "ports": 3,
     "uplinks": 3,
@@ -55,6 +58,7 @@ PURE = (
     "addresses.py",
     "errors.py",
     "config/model.py",
+    "control/models.py",
     "service/launchd.py",
     "service/networks.py",
     "service/plan.py",
@@ -83,8 +87,21 @@ IMPURE_IMPORTS = {
     "time",
 }
 
+#: What may use other packages: it looks at a network, or serves those who do, after the drop. None of it is
+#: loaded by what root runs, see below.
+OBSERVERS = {"demo", "testing.py"} | {
+    f"control/{path.name}"
+    for path in (PACKAGE / "control").glob("*.py")
+    if path.name not in ("__init__.py", "paths.py")
+}
 #: What root runs before it drops: the standard library and ourselves.
-ROOT_MODULES = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] not in ("demo", "testing.py")]
+ROOT_MODULES = [
+    path
+    for path in MODULES
+    if not {path.relative_to(PACKAGE).as_posix(), path.relative_to(PACKAGE).parts[0]} & OBSERVERS
+]
+#: Of those, what the daemon loads before it drops.
+LOADED_BY_ROOT = ("cli", "cli.run", "daemon", "worker", "management", "control.paths")
 
 
 def part(path: Path) -> str:
@@ -127,12 +144,20 @@ def test_pure_modules_do_no_io(name: str) -> None:
 
 
 def test_the_daemon_is_standard_library_only() -> None:
-    import sys
-
     for path in ROOT_MODULES:
         for name in imported(path):
             top = name.split(".")[0]
             assert top == "vde_vmnet" or top in sys.stdlib_module_names, f"{path}: {name}"
+
+
+def test_what_root_loads_brings_no_other_package() -> None:
+    modules = ", ".join(f"vde_vmnet.{name}" for name in LOADED_BY_ROOT)
+    program = (
+        f"import sys; before = set(sys.modules); import {modules};"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert set(loaded.stdout.split()) <= {"vde_vmnet", "_manylinux"}
 
 
 def test_the_keeper_loads_no_engine() -> None:
