@@ -22,7 +22,7 @@ ENGINE_SOURCES := $(shell find rust/engine rust/bindings -name '*.rs' -o -name C
 	Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help run demo install install.bin uninstall test transfer unit lint type fmt e2e bench fuzz-smoke docs \
-	clean build macos-check macos-wheel packages-run packages-test
+	clean build macos-check macos-wheel packages-run packages-test packages-bench
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ packages-run:
 
 packages-test:
 	@tools/packages test
+
+packages-bench:
+	@tools/packages bench
 
 $(VENV)/.tools: pyproject.toml
 	@tools/packages build
@@ -107,7 +110,7 @@ transfer: packages-test build ## 1 GiB from each guest to the next, on every kin
 
 test: packages-test lint unit e2e fuzz-smoke ## everything CI runs
 
-bench: packages-test build ## side by side with vde_switch; BENCH_ARGS for options
+bench: packages-bench build ## side by side with vde_switch, passt, QEMU; BENCH_ARGS for options
 	$(PYTHON) -m bench.run $(BENCH_ARGS)
 
 docs: build ## the generated pages of docs/reference
