@@ -1,5 +1,6 @@
 //! The targets: functions that panic when their one-sentence invariant does not hold for some bytes.
 
+mod adopt;
 mod checksum;
 mod frame;
 mod offload;
@@ -20,8 +21,15 @@ pub struct Target {
 }
 
 /// Everything there is.
-pub const TARGETS: [Target; 6] =
-    [frame::TARGET, checksum::TARGET, offload::TARGET, switch::TARGET, stream::TARGET, sources::TARGET];
+pub const TARGETS: [Target; 7] = [
+    frame::TARGET,
+    checksum::TARGET,
+    adopt::TARGET,
+    offload::TARGET,
+    switch::TARGET,
+    stream::TARGET,
+    sources::TARGET,
+];
 
 #[cfg(test)]
 mod tests {

@@ -35,7 +35,7 @@ fn entry(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A finished TCP segment over IPv4, as number `number` of a stream of segments of 90 bytes.
-fn tcp(number: u8, len: u8, flags: u8) -> Vec<u8> {
+pub(crate) fn tcp(number: u8, len: u8, flags: u8) -> Vec<u8> {
     let mut frame = vec![0x52; 12];
     frame.extend([8, 0, 0x45, 0, 0, 40 + len, 0, number, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
     let sum = sum(&frame[14..]);

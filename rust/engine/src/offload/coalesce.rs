@@ -114,25 +114,19 @@ fn parse(frame: FrameRef<'_>) -> Result<Segment, Refusal> {
 impl Segment {
     /// Whether it can be a part of a super-frame at all.
     fn check(&self, frame: FrameRef<'_>) -> Result<(), Refusal> {
-        let bytes = frame.ethernet();
-        let (network, header) = (frame::HEADER_LEN, frame.header());
-        if header.need() == Need::Segmentation {
+        if frame.header().need() == Need::Segmentation {
             return Err(Refusal::SuperFrame);
         }
         if self.flags & (SYN | RST | URG) != 0 || self.flags & ACK == 0 {
             return Err(Refusal::Flags);
         }
-        let said = match self.version {
-            Version::V4 => usize::from(u16::from_be_bytes([bytes[network + 2], bytes[network + 3]])),
-            Version::V6 => {
-                IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([bytes[network + 4], bytes[network + 5]]))
-            }
-        };
+        let bytes = frame.ethernet();
+        let end = self.layers().packet_end(bytes);
         // A short frame is padded, so that this one comes first.
-        if network + said <= self.data {
+        if end <= self.data {
             return Err(Refusal::NoData);
         }
-        if network + said != bytes.len() {
+        if end != bytes.len() {
             return Err(Refusal::Length);
         }
         Ok(())

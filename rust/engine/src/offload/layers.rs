@@ -13,6 +13,12 @@ const PASSABLE: [u8; 2] = [0, 60];
 const FRAGMENT: u8 = 44;
 
 const VLAN_TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
+const TAG_LEN: usize = 4;
+
+/// Bytes of the VLAN tags that are looked behind.
+pub(super) const MOST_TAGS: usize = 2 * TAG_LEN;
+
+const IPV6_HEADER_LEN: usize = 40;
 
 /// Which IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +54,9 @@ pub(super) enum Unlayered {
 pub(super) fn find(bytes: &[u8]) -> Result<Layers, Unlayered> {
     let mut network = frame::HEADER_LEN;
     let mut kind = type_before(bytes, network)?;
-    for _ in 0..2 {
+    for _ in 0..MOST_TAGS / TAG_LEN {
         if VLAN_TAGS.contains(&kind) {
-            network += 4;
+            network += TAG_LEN;
             kind = type_before(bytes, network)?;
         }
     }
@@ -81,7 +87,7 @@ fn find_v4(packet: &[u8], network: usize) -> Result<Layers, Unlayered> {
 }
 
 fn find_v6(packet: &[u8], network: usize) -> Result<Layers, Unlayered> {
-    let header: &[u8; 40] = packet.first_chunk().ok_or(Unlayered::Short)?;
+    let header: &[u8; IPV6_HEADER_LEN] = packet.first_chunk().ok_or(Unlayered::Short)?;
     if header[0] >> 4 != 6 {
         return Err(Unlayered::Short);
     }
@@ -110,6 +116,17 @@ impl Layers {
         }
     }
 
+    /// Where the packet ends, as its header says, from the beginning of the frame.
+    pub(super) fn packet_end(&self, bytes: &[u8]) -> usize {
+        let word = |at: usize| {
+            usize::from(u16::from_be_bytes([bytes[self.network + at], bytes[self.network + at + 1]]))
+        };
+        match self.version {
+            Version::V4 => self.network + word(2),
+            Version::V6 => self.network + IPV6_HEADER_LEN + word(4),
+        }
+    }
+
     /// The sum of the pseudo-header for a transport header and data of `len` bytes (RFC 9293 3.1, RFC 8200 8.1).
     pub(super) fn pseudo_header(&self, bytes: &[u8], len: usize) -> Sum {
         // A frame's payload fits into 16 bits: the longest frame is an IP packet of 65 535 bytes.
@@ -128,7 +145,8 @@ impl Layers {
                 header[10..12].copy_from_slice(&sum.to_be_bytes());
             }
             Version::V6 => {
-                bytes[network + 4..network + 6].copy_from_slice(&((len - 40) as u16).to_be_bytes());
+                bytes[network + 4..network + 6]
+                    .copy_from_slice(&((len - IPV6_HEADER_LEN) as u16).to_be_bytes());
             }
         }
     }

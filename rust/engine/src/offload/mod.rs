@@ -6,11 +6,13 @@
 //! | [`checksum`] | the Internet checksum, and finishing one that was left unfinished |
 //! | `layers` | where the headers of an IP packet are |
 //! | [`segment`] | one super-frame to many frames (TSO for IPv4 and IPv6, USO) |
+//! | [`adopt`] | the header of a frame from a peer that strips it, or never had one |
 //! | [`coalesce`] | many TCP frames of a batch to one super-frame, or the named reason why not |
 //!
 //! Cutting what was joined gives the frames that were there before, and the other way round; what this does not
 //! hold for is said at [`coalesce`].
 
+pub mod adopt;
 pub mod checksum;
 pub mod coalesce;
 mod layers;
