@@ -209,6 +209,15 @@ class Engine:
         EngineError (engine ended).
         """
 
+    def set_port(self, *, port: int, up: bool) -> None:
+        """Put a port down or up again, with every endpoint that is on it or joins it later.
+
+        A port that is down neither sends nor receives: each frame is dropped (port_down), at the sender for
+        what it sends, at the receiver for what would go to it or was queued there. Its stations are forgotten.
+        Every port is up at first; one that has no endpoints is no error. Waits for the engine's thread. Raises
+        ValueError (port outside 0…65535), EngineError (engine ended).
+        """
+
     def take_events(self) -> list[Event]:
         """What happened since the last call, oldest first; empty when nothing did. Never waits."""
 

@@ -176,6 +176,12 @@ impl Engine {
         answer(py, || self.inner.admit(door, &address, endpoint))
     }
 
+    #[pyo3(signature = (*, port, up))]
+    fn set_port(&self, py: Python<'_>, port: i64, up: bool) -> PyResult<()> {
+        let number = port_number(port)?;
+        answer(py, || self.inner.set_port(number, up))
+    }
+
     fn take_events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let events = self.inner.take_events();
         let list = PyList::empty(py);

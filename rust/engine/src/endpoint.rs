@@ -69,6 +69,8 @@ pub(crate) struct Endpoint {
     pub(crate) port: Box<dyn Port>,
     pub(crate) counters: Counters,
     pub(crate) queue: EgressQueue,
+    /// Its port was put down: every frame from it and to it is dropped.
+    pub(crate) down: bool,
     /// Frames of the batch at hand that go here, by number.
     pub(crate) outgoing: Vec<u8>,
     /// Whether there is a super-frame among them that its peer does not take.
@@ -104,6 +106,7 @@ impl Endpoint {
             port,
             counters: Counters::default(),
             queue: EgressQueue::default(),
+            down: false,
             outgoing: Vec::new(),
             cuts: false,
             watched: Interest::READ,
@@ -219,6 +222,11 @@ impl Endpoint {
         shaper: &mut Shaper,
         pool: &mut BufferPool,
     ) -> Result<(), Down> {
+        if self.down {
+            self.outgoing.drain(..).for_each(|_| self.counters.dropped(DropReason::PortDown));
+            self.cuts = false;
+            return Ok(());
+        }
         let mut frames = [FrameRef::EMPTY; BATCH];
         for (place, index) in frames.iter_mut().zip(&self.outgoing) {
             *place = batch.frame(usize::from(*index));
@@ -248,6 +256,16 @@ impl Endpoint {
             }
         }
         Ok(())
+    }
+
+    /// Put it up or down; what waits for a peer whose port goes down is lost.
+    pub(crate) fn set_down(&mut self, down: bool, pool: &mut BufferPool) {
+        self.down = down;
+        if down {
+            let waiting = self.queue.len();
+            self.queue.remove(waiting, pool);
+            (0..waiting).for_each(|_| self.counters.dropped(DropReason::PortDown));
+        }
     }
 
     /// Write one batch from the queue and say how many frames are done with.

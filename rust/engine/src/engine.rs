@@ -150,6 +150,15 @@ impl Engine {
         self.ask(|reply| Command::Forward(endpoint, forward, on, reply))
     }
 
+    /// Put a port up or down. All that comes from a port that is down, and all that would go to it, is dropped as
+    /// [`crate::stats::DropReason::PortDown`], also of endpoints that join it later; its stations are forgotten.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`].
+    pub fn set_port(&self, port: u16, up: bool) -> Result<Pending<()>, EngineError> {
+        self.ask(|reply| Command::SetPort(port, up, reply))
+    }
+
     /// The numbers of all endpoints.
     ///
     /// # Errors

@@ -12,30 +12,31 @@
 //! reading costs them a few milliseconds once, and after that only its own frames.
 
 mod membership;
+mod requests;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use crate::alarms::Alarms;
 use crate::egress::Shaper;
-use crate::endpoint::{Endpoint, EndpointStats, Paused};
+use crate::endpoint::{Endpoint, Paused};
 use crate::endpoints::Endpoints;
-use crate::error::EngineError;
 use crate::event::{EndpointId, Event, EventQueue};
 use crate::frame;
-use crate::mac_table::{MacTable, Millis, Station};
+use crate::mac_table::{MacTable, Millis};
 use crate::offload::checksum::{self, ChecksumOutsideFrame};
 use crate::offload::segment::Segments;
 use crate::pool::{Batch, BufferPool, Received};
-use crate::port::slirp::Forward;
-use crate::port::{Down, Port};
+use crate::port::Down;
 use crate::stats::DropReason;
 use crate::switch::{Decision, Slot, Switch};
 use crate::sys::{Interest, Poller, Report, WakerEnd};
 use crate::vnet_header::{Need, VnetHeader};
+
+pub(crate) use requests::{Attachment, Command};
 
 /// How long a sender may be kept waiting at once for a destination to catch up. Chosen: long enough for a peer
 /// that was off the processor, too short for a guest to notice.
@@ -54,26 +55,6 @@ const SOON: Duration = Duration::from_nanos(1);
 
 /// The poller's token of the waker; endpoints have their slots.
 const WAKE: u32 = u32::MAX;
-
-/// Everything that is said about an endpoint when it is attached.
-pub(crate) struct Attachment {
-    pub(crate) port: u16,
-    pub(crate) name: String,
-    pub(crate) receive_only: bool,
-    pub(crate) io: Box<dyn Port>,
-}
-
-/// What the handle asks of the loop. A reply that nobody waits for is no error.
-pub(crate) enum Command {
-    Attach(Attachment, SyncSender<Result<EndpointId, EngineError>>),
-    Detach(EndpointId, SyncSender<()>),
-    /// Door, address of a sender, and the endpoint that is theirs; none to turn it away.
-    Admit(EndpointId, Vec<u8>, Option<EndpointId>, SyncSender<()>),
-    Forward(EndpointId, Forward, bool, SyncSender<io::Result<()>>),
-    Counters(SyncSender<Vec<EndpointStats>>),
-    Stations(SyncSender<Vec<Station>>),
-    Stop,
-}
 
 /// A pause that ends at `deadline` unless it was ended before.
 struct Pause {
@@ -284,6 +265,10 @@ impl Loop {
                 }
                 Received::Frame(len) => source.counters.received(len),
             }
+            if source.down {
+                source.counters.dropped(DropReason::PortDown);
+                continue;
+            }
             let bytes = self.batch.frame(index).ethernet();
             let addresses =
                 if bytes.len() < frame::HEADER_LEN { None } else { bytes.first_chunk::<12>().copied() };
@@ -446,44 +431,5 @@ impl Loop {
                 self.events.push(Event::EndpointDown { endpoint, port, reason });
             }
         }
-    }
-
-    /// Carry out what the handle asked for; `true` to stop.
-    fn obey(&mut self) -> bool {
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::Attach(attachment, reply) => {
-                    let result = self.attach(attachment);
-                    let attached = result.as_ref().ok().copied();
-                    if let (Err(_), Some(id)) = (reply.send(result), attached) {
-                        self.detach(id); // whoever asked had gone away before
-                    }
-                }
-                Command::Detach(id, reply) => {
-                    self.detach(id);
-                    let _ = reply.send(());
-                }
-                Command::Admit(door, address, endpoint, reply) => {
-                    match endpoint {
-                        Some(endpoint) => self.admit(door, &address, endpoint),
-                        None => self.turn_away(door, &address),
-                    }
-                    let _ = reply.send(());
-                }
-                Command::Forward(id, forward, on, reply) => {
-                    let found = self.endpoints.all_mut().find(|endpoint| endpoint.id == id);
-                    let unknown = || Err(io::ErrorKind::NotFound.into());
-                    let _ = reply.send(found.map_or_else(unknown, |one| one.port.forward(&forward, on)));
-                }
-                Command::Counters(reply) => {
-                    let _ = reply.send(self.endpoints.all().map(Endpoint::stats).collect());
-                }
-                Command::Stations(reply) => {
-                    let _ = reply.send(self.switch.stations(self.millis()));
-                }
-                Command::Stop => return true,
-            }
-        }
-        false
     }
 }

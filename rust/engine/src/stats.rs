@@ -23,6 +23,8 @@ pub enum DropReason {
     UnknownSender,
     /// There is nobody to give it to.
     NoDestination,
+    /// Its port was put down: received there, or it would have gone there.
+    PortDown,
     /// Received with an unfinished checksum that lies outside the frame.
     BadChecksumOffset,
     /// Received as a super-frame that cannot be cut, for peers of whom one takes none.
@@ -49,7 +51,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of [`Counters::drops`].
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Runt,
         Self::Oversized,
         Self::BadSource,
@@ -58,6 +60,7 @@ impl DropReason {
         Self::NoAddress,
         Self::UnknownSender,
         Self::NoDestination,
+        Self::PortDown,
         Self::BadChecksumOffset,
         Self::BadSuperFrame,
         Self::QueueFull,
@@ -83,6 +86,7 @@ impl DropReason {
             Self::NoAddress => "no_address",
             Self::UnknownSender => "unknown_sender",
             Self::NoDestination => "no_destination",
+            Self::PortDown => "port_down",
             Self::BadChecksumOffset => "bad_checksum_offset",
             Self::BadSuperFrame => "bad_super_frame",
             Self::QueueFull => "queue_full",

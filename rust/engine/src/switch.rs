@@ -3,7 +3,7 @@
 //! Also who sits on which port: a port is a number, its members are endpoints, and a port may have several.
 //! Transparent to VLAN tags and to the reserved group addresses: both are forwarded like anything else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::frame::{Addresses, MacAddress};
 use crate::mac_table::{Learned, MacTable, Millis, Station};
@@ -49,13 +49,15 @@ pub struct Switch {
     ports: HashMap<u16, Vec<Member>>,
     /// Everybody who can be given frames, for flooding.
     receivers: Vec<Member>,
+    /// Ports that were put down, with members or without.
+    down: HashSet<u16>,
 }
 
 impl Switch {
     /// A switch without members.
     #[must_use]
     pub fn new(table: MacTable) -> Self {
-        Self { table, ports: HashMap::new(), receivers: Vec::new() }
+        Self { table, ports: HashMap::new(), receivers: Vec::new(), down: HashSet::new() }
     }
 
     /// Put an endpoint on its port.
@@ -76,6 +78,22 @@ impl Switch {
                 self.table.forget_port(port);
             }
         }
+    }
+
+    /// Put a port up or down. What was learned through it is forgotten; its members, also those that come later, are to
+    /// be given nothing, and nothing is to be taken from them, which is for whoever moves the frames to do.
+    pub fn set_port(&mut self, port: u16, up: bool) {
+        if up {
+            self.down.remove(&port);
+        } else if self.down.insert(port) {
+            self.table.forget_port(port);
+        }
+    }
+
+    /// Whether a port is up, as each is that was not put down.
+    #[must_use]
+    pub fn is_up(&self, port: u16) -> bool {
+        !self.down.contains(&port)
     }
 
     /// Learn from a frame that came in through `from`, and say where it goes.
@@ -225,6 +243,21 @@ mod tests {
         switch.leave(2, 1);
         assert_eq!(switch.stations(0), []);
         assert_eq!(reached(&mut switch, other, &frame(A, B)), Vec::<Slot>::new());
+    }
+
+    #[test]
+    fn a_port_that_goes_down_is_forgotten_and_stays_so() {
+        let (one, two) = (member(1, 1), member(2, 2));
+        let mut switch = switch(&[one, two]);
+        switch.decide(one, &frame(B, A), 0);
+        switch.decide(two, &frame(A, B), 0);
+        switch.set_port(1, false);
+        assert_eq!((switch.is_up(1), switch.is_up(2)), (false, true));
+        assert_eq!(switch.stations(0).iter().map(|station| station.port).collect::<Vec<_>>(), [2]);
+        switch.leave(1, 1);
+        assert!(!switch.is_up(1));
+        switch.set_port(1, true);
+        assert!(switch.is_up(1));
     }
 
     proptest! {

@@ -23,7 +23,9 @@ impl Loop {
         let id = self.next_id;
         self.next_id += 1;
         let is_place = io.sources().is_none();
-        self.endpoints.put(slot, Endpoint::new(id, member, name, io));
+        let mut endpoint = Endpoint::new(id, member, name, io);
+        endpoint.down = !self.switch.is_up(port);
+        self.endpoints.put(slot, endpoint);
         if is_place {
             self.switch.join(member);
         }
@@ -45,6 +47,21 @@ impl Loop {
         self.switch.leave(slot, endpoint.member.port);
         self.forget_sender(slot);
         Some(endpoint)
+    }
+
+    pub(super) fn set_port(&mut self, port: u16, up: bool) {
+        self.switch.set_port(port, up);
+        let members = self.endpoints.all_mut().filter(|endpoint| endpoint.member.port == port);
+        let mut slots = Vec::new();
+        for endpoint in members {
+            endpoint.set_down(!up, &mut self.pool);
+            slots.push(endpoint.member.slot);
+        }
+        for slot in slots {
+            // Whoever waited for what was queued there waits no longer.
+            self.stop_waiting_for(slot);
+            self.watch(slot);
+        }
     }
 
     fn slot_of(&self, id: EndpointId) -> Option<Slot> {
