@@ -6,9 +6,14 @@ long as the client is plugged in, and the engine owns the data descriptor.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-__all__ = ["SEGMENT_PORTS", "UPLINK_PORT", "Greeter", "Listener", "Switch"]
+from vde_vmnet.log import about
+
+__all__ = ["KICKED", "SEGMENT_PORTS", "UPLINK_PORT", "Greeter", "Guest", "GuestKind", "Listener", "Switch"]
 
 #: The uplink's place on the switch. VDE clients may name ports from 1 upwards and, as the management port,
 #: 0, so the uplink stands where none of them can ask to be. The place below it is for what an uplink
@@ -17,6 +22,45 @@ UPLINK_PORT = 65535
 #: Places of connections that stand for a whole segment or its only guest: each plug in another switch, and each
 #: point-to-point peer, has one of its own.
 SEGMENT_PORTS = range(61440, 65534)
+
+
+#: Why a guest is unplugged that ``Listener.kick`` was called for.
+KICKED = "kicked"
+
+#: What a listener's guests plug in with.
+GuestKind = Literal["vde", "stream", "dgram", "fd", "switch", "ptp", "vhost-user"]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """One that is plugged in, as the control plane knows it."""
+
+    port: int
+    kind: GuestKind
+    #: What it is called in the log.
+    label: str
+    #: What it calls itself, or the path that it is known by; its own words.
+    name: str = ""
+    #: The process at the other end, and its user; None where the system does not tell.
+    pid: int | None = None
+    uid: int | None = None
+    #: When it plugged in, in seconds since 1970.
+    since: float = field(default_factory=time.time)
+
+    def about(
+        self, event: Literal["port_up", "port_down"], endpoint: int, reason: str = ""
+    ) -> dict[str, object]:
+        """``extra`` for the line in the log that says so; ``reason`` is why it left, if not by itself."""
+        return about(
+            event,
+            port=self.port,
+            endpoint=endpoint,
+            port_kind=self.kind,
+            name=self.name,
+            pid=self.pid,
+            uid=self.uid,
+            reason=reason,
+        )
 
 
 class Switch(Protocol):
@@ -47,6 +91,12 @@ class Listener(Protocol):
 
     def label(self, endpoint: int) -> str | None:
         """What an endpoint is called in the log, or None when it is not this listener's."""
+
+    def guests(self) -> Mapping[int, Guest]:
+        """Who is plugged in, by endpoint. Coming and going is said in the log, with ``Guest.about``."""
+
+    def kick(self, endpoint: int) -> bool:
+        """Unplug one as if it had left; it may come back. True when it was one of this listener's."""
 
     def endpoint_down(self, endpoint: int, reason: str) -> bool:
         """The engine gave an endpoint up. True when it was one of this listener's, which then unplugs it."""

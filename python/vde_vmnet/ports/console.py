@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from vde_vmnet.ports.base import Guest
 from vde_vmnet.socket_file import SocketFile
 from vde_vmnet.wire import console
 from vde_vmnet.wire.console import Console, Facts, Port, Snapshot, Station
@@ -117,6 +118,14 @@ class ConsoleListener:
     def label(self, endpoint: int) -> str | None:  # noqa: ARG002 - the contract's signature
         """None: no endpoint is ours."""
         return None
+
+    def guests(self) -> Mapping[int, Guest]:
+        """Nobody."""
+        return {}
+
+    def kick(self, endpoint: int) -> bool:  # noqa: ARG002
+        """False: no endpoint is ours."""
+        return False
 
     def endpoint_down(self, endpoint: int, reason: str) -> bool:  # noqa: ARG002
         """False: no endpoint is ours."""

@@ -12,8 +12,9 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Mapping
 
-from vde_vmnet.ports.base import Switch
+from vde_vmnet.ports.base import KICKED, Guest, Switch
 from vde_vmnet.ports.numbers import PortNumbers
 from vde_vmnet.socket_peer import peer_is_gone
 
@@ -35,23 +36,24 @@ class DescriptorListener:
         self._numbers = numbers
         self._switch = switch
         self._endpoint = -1
-        self._label = ""
+        self._guest: Guest | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Plug the guest in."""
         port = self._numbers.take()
-        self._label = f"port {port} (descriptor {self._fd})"
+        label = f"port {port} (descriptor {self._fd})"
+        self._guest = Guest(port, "fd", label, f"descriptor {self._fd}")
         datagrams = self._given.type == socket.SOCK_DGRAM
         copy = os.dup(self._fd)
         try:
             self._endpoint = self._switch.attach(
-                port=port, kind="unixgram" if datagrams else "stream", fd=copy, name=self._label
+                port=port, kind="unixgram" if datagrams else "stream", fd=copy, name=label
             )
         except BaseException:
             os.close(copy)
             raise
-        _log.info("%s plugged in", self._label)
+        _log.info("%s plugged in", label, extra=self._guest.about("port_up", self._endpoint))
         if datagrams:
             self._look()
         else:
@@ -66,7 +68,13 @@ class DescriptorListener:
     def _end(self, reason: str) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        _log.info("%s unplugged (%s): the network ends with it", self._label, reason)
+        if self._guest is not None:
+            _log.info(
+                "%s unplugged (%s): the network ends with it",
+                self._guest.label,
+                reason,
+                extra=self._guest.about("port_down", self._endpoint, reason),
+            )
         os.kill(os.getpid(), signal.SIGTERM)
 
     def how_to_plug_in(self) -> str | None:
@@ -75,14 +83,25 @@ class DescriptorListener:
 
     def label(self, endpoint: int) -> str | None:
         """See ``ports.base.Listener``."""
-        return self._label if endpoint == self._endpoint else None
+        return self._guest.label if self._guest is not None and endpoint == self._endpoint else None
+
+    def guests(self) -> Mapping[int, Guest]:
+        """See ``ports.base.Listener``."""
+        return {self._endpoint: self._guest} if self._guest is not None and self._endpoint >= 0 else {}
+
+    def kick(self, endpoint: int) -> bool:
+        """See ``ports.base.Listener``: the network ends with its guest."""
+        if endpoint != self._endpoint or endpoint < 0:
+            return False
+        self._end(KICKED)
+        return True
 
     def endpoint_down(self, endpoint: int, reason: str) -> bool:
         """See ``ports.base.Listener``."""
         if endpoint != self._endpoint:
             return False
-        self._endpoint = -1
         self._end(reason)
+        self._endpoint = -1
         return True
 
     async def stop(self) -> None:

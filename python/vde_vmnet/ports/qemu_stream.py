@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from vde_vmnet._engine import EngineError
 from vde_vmnet.errors import PeerError
 from vde_vmnet.ports.acceptor import Acceptor, peer_process
-from vde_vmnet.ports.base import Switch
+from vde_vmnet.ports.base import KICKED, Guest, Switch
 from vde_vmnet.ports.numbers import PortNumbers
 from vde_vmnet.socket_file import SocketFile
 
@@ -27,14 +27,6 @@ _BACKLOG = 256
 _CLOSED = "peer closed"
 
 
-@dataclass(frozen=True)
-class _Guest:
-    """One connection."""
-
-    port: int
-    label: str
-
-
 class QemuStreamListener:
     """Listener for one path. See ``ports.base.Listener``."""
 
@@ -43,7 +35,7 @@ class QemuStreamListener:
         self._numbers = numbers
         self._switch = switch
         self._acceptor: Acceptor | None = None
-        self._guests: dict[int, _Guest] = {}
+        self._guests: dict[int, Guest] = {}
 
     def start(self) -> None:
         """Begin to accept guests. Raises OSError."""
@@ -62,7 +54,8 @@ class QemuStreamListener:
             connection.close()
             return
         try:
-            label = f"port {port} ({self._file.path.name}, pid {peer_process(connection)[0]})"
+            pid, uid = peer_process(connection)
+            label = f"port {port} ({self._file.path.name}, pid {pid})"
             endpoint = self._switch.attach(port=port, kind="stream", fd=connection.fileno(), name=label)
         except (OSError, EngineError, ValueError) as error:
             # It left at once, or there are no descriptors left.
@@ -71,8 +64,9 @@ class QemuStreamListener:
             connection.close()
             return
         connection.detach()  # the engine's from here on
-        self._guests[endpoint] = _Guest(port, label)
-        _log.info("%s plugged in", label)
+        guest = Guest(port, "stream", label, self._file.path.name, pid or None, uid)
+        self._guests[endpoint] = guest
+        _log.info("%s plugged in", label, extra=guest.about("port_up", endpoint))
 
     def endpoint_down(self, endpoint: int, reason: str) -> bool:
         """See ``ports.base.Listener``."""
@@ -80,10 +74,25 @@ class QemuStreamListener:
         if guest is None:
             return False
         self._numbers.give_back(guest.port)
+        extra = guest.about("port_down", endpoint, reason)
         if reason == _CLOSED:
-            _log.info("%s unplugged", guest.label)
+            _log.info("%s unplugged", guest.label, extra=extra)
         else:
-            _log.warning("%s cut off: %s", guest.label, reason)
+            _log.warning("%s cut off: %s", guest.label, reason, extra=extra)
+        return True
+
+    def guests(self) -> Mapping[int, Guest]:
+        """See ``ports.base.Listener``."""
+        return self._guests
+
+    def kick(self, endpoint: int) -> bool:
+        """See ``ports.base.Listener``."""
+        guest = self._guests.pop(endpoint, None)
+        if guest is None:
+            return False
+        self._switch.detach(endpoint=endpoint)  # closes the connection
+        self._numbers.give_back(guest.port)
+        _log.info("%s unplugged (%s)", guest.label, KICKED, extra=guest.about("port_down", endpoint, KICKED))
         return True
 
     def label(self, endpoint: int) -> str | None:

@@ -21,13 +21,15 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 from vde_vmnet._engine import EngineError
 from vde_vmnet.errors import PeerError
+from vde_vmnet.ports.base import KICKED
+from vde_vmnet.ports.base import Guest as PluggedIn
 from vde_vmnet.ports.numbers import PortNumbers
 from vde_vmnet.socket_file import SocketFile
 
@@ -90,8 +92,7 @@ class _Guest:
     identity: _Identity
     door: int
     kind: _Way
-    port: int
-    label: str
+    shown: PluggedIn
 
 
 class UnixgramListener:
@@ -124,7 +125,20 @@ class UnixgramListener:
     def label(self, endpoint: int) -> str | None:
         """See ``ports.base.Listener``."""
         guest = self._guests.get(endpoint)
-        return guest.label if guest else None
+        return guest.shown.label if guest else None
+
+    def guests(self) -> Mapping[int, PluggedIn]:
+        """See ``ports.base.Listener``."""
+        return {endpoint: guest.shown for endpoint, guest in self._guests.items()}
+
+    def kick(self, endpoint: int) -> bool:
+        """See ``ports.base.Listener``: with its next frame it is a newcomer again."""
+        guest = self._guests.get(endpoint)
+        if guest is None:
+            return False
+        self._unplug(endpoint, KICKED)
+        self._turn_away(guest.door, guest.address)
+        return True
 
     # -- doors ----------------------------------------------------------------------------------------
 
@@ -233,12 +247,13 @@ class UnixgramListener:
             os.close(fd)
             self._numbers.give_back(port)
             raise
-        self._guests[endpoint] = _Guest(address, identity, door, kind, port, label)
+        shown = PluggedIn(port, "dgram", label, _shown(address))
+        self._guests[endpoint] = _Guest(address, identity, door, kind, shown)
         self._by_address[address] = endpoint
         if kind != "unixgram":
             self._doors[door].clients.add(endpoint)
         self._switch.admit(door=door, address=address, endpoint=endpoint)
-        _log.info("%s plugged in", label)
+        _log.info("%s plugged in", label, extra=shown.about("port_up", endpoint))
 
     def _share(self, endpoint: int) -> None:
         """This one is not the only client of its socket any more."""
@@ -248,7 +263,7 @@ class UnixgramListener:
         fd = self._copy(guest.door)
         try:
             fresh = self._switch.attach(
-                port=guest.port, kind="shared_reply", fd=fd, name=guest.label, peer=guest.address
+                port=guest.shown.port, kind="shared_reply", fd=fd, name=guest.shown.label, peer=guest.address
             )
         except BaseException:
             os.close(fd)
@@ -269,8 +284,10 @@ class UnixgramListener:
         del self._by_address[guest.address]
         if detach:
             self._switch.detach(endpoint=endpoint)
-        self._numbers.give_back(guest.port)
-        _log.info("%s unplugged (%s)", guest.label, why)
+        self._numbers.give_back(guest.shown.port)
+        _log.info(
+            "%s unplugged (%s)", guest.shown.label, why, extra=guest.shown.about("port_down", endpoint, why)
+        )
         if guest.kind != "unixgram":
             self._doors[guest.door].clients.discard(endpoint)
             self._close_unused(guest.door)

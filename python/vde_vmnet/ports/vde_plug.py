@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from vde_vmnet.errors import PrivilegeError, VdeVmnetError
-from vde_vmnet.ports.base import Switch
+from vde_vmnet.ports.base import KICKED, Guest, Switch
 from vde_vmnet.vde_client import REPLY_SECONDS, PlugTarget, VdeClient
 from vde_vmnet.wire import vde
 
@@ -44,6 +46,7 @@ class VdePlugListener:
         self._client: VdeClient | None = client
         self._switch = switch
         self._endpoint = -1
+        self._guest = Guest(port, "switch", f"VDE switch {client.target.shown}", client.target.shown)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -71,7 +74,9 @@ class VdePlugListener:
                     with suppress(ConnectionError):
                         await loop.sock_recv(client.control, 1)
                     _log.warning(
-                        "The VDE switch at %s is gone; plugging in again when it is back", self._target.shown
+                        "The VDE switch at %s is gone; plugging in again when it is back",
+                        self._target.shown,
+                        extra=self._guest.about("port_down", self._endpoint, "the switch is gone"),
                     )
             finally:
                 self._unplug()
@@ -79,15 +84,15 @@ class VdePlugListener:
             attached = self._attach(client)
 
     def _attach(self, client: VdeClient) -> bool:
-        label = f"VDE switch {self._target.shown}"
+        self._guest = replace(self._guest, since=time.time())
         try:
             self._endpoint = self._switch.attach(
-                port=self._port, kind="dgram", fd=client.data.fileno(), name=label
+                port=self._port, kind="dgram", fd=client.data.fileno(), name=self._guest.label
             )
         except ValueError:  # it lived too short: its data socket is not connected any more
             return False
         client.data.detach()  # the engine's from here on
-        _log.info("Plugged into the %s", label)
+        _log.info("Plugged into the %s", self._guest.label, extra=self._guest.about("port_up", self._endpoint))
         return True
 
     async def _plug_in_again(self) -> VdeClient:
@@ -148,6 +153,14 @@ class VdePlugListener:
     def label(self, endpoint: int) -> str | None:
         """See ``ports.base.Listener``."""
         return f"A guest on {self._target.shown}" if endpoint == self._endpoint else None
+
+    def guests(self) -> Mapping[int, Guest]:
+        """See ``ports.base.Listener``."""
+        return {self._endpoint: self._guest} if self._endpoint >= 0 else {}
+
+    def kick(self, endpoint: int) -> bool:
+        """See ``ports.base.Listener``: the switch is left, and plugged into again."""
+        return endpoint >= 0 and self.endpoint_down(endpoint, KICKED)
 
     async def stop(self) -> None:
         """See ``ports.base.Listener``."""

@@ -12,10 +12,13 @@ import logging
 import os
 import socket
 import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from vde_vmnet.directory_watch import Change, NameWatch
-from vde_vmnet.ports.base import Switch
+from vde_vmnet.ports.base import KICKED, Guest, Switch
 from vde_vmnet.socket_file import SocketFile, disconnect
 from vde_vmnet.sockets import is_stale
 
@@ -45,6 +48,7 @@ class VdePtpListener:
         #: Device and inode of the peer's socket while it is plugged in.
         self._peer: tuple[int, int] | None = None
         self._endpoint = -1
+        self._guest = Guest(port, "ptp", f"point to point {ours.path}", str(self._peer_path))
         self._timer: asyncio.TimerHandle | None = None
         self._refused: tuple[int, int] | None = None
 
@@ -75,7 +79,7 @@ class VdePtpListener:
         gone = Change.GONE in self._watch.take()
         there = self._peer_identity()
         if self._peer is not None and (gone or there != self._peer or is_stale(self._peer_path)):
-            _log.info("The point-to-point peer %s left", self._peer_path)
+            _log.info("The point-to-point peer %s left", self._peer_path, extra=self._down("peer closed"))
             self._leave()
         if self._peer is None and (there is None or not self._join(there)):
             self._drop_strangers(everyone=True)
@@ -105,15 +109,18 @@ class VdePtpListener:
         self._drop_strangers(everyone=False)
         copy = os.dup(self._ours.socket.fileno())
         try:
-            self._endpoint = self._switch.attach(
-                port=self._port, kind="dgram", fd=copy, name=f"point to point {self._ours.path}"
-            )
+            self._endpoint = self._switch.attach(port=self._port, kind="dgram", fd=copy, name=self._guest.label)
         except BaseException:
             os.close(copy)
             raise
         asyncio.get_running_loop().remove_reader(self._ours.socket)  # the engine reads from here on
         self._peer = peer
-        _log.info("The point-to-point peer %s plugged in", self._peer_path)
+        self._guest = replace(self._guest, since=time.time())
+        _log.info(
+            "The point-to-point peer %s plugged in",
+            self._peer_path,
+            extra=self._guest.about("port_up", self._endpoint),
+        )
         return True
 
     def _leave(self) -> None:
@@ -141,9 +148,22 @@ class VdePtpListener:
         """See ``ports.base.Listener``."""
         if endpoint != self._endpoint:
             return False
-        _log.warning("The point-to-point peer %s was lost: %s", self._peer_path, reason)
+        _log.warning(
+            "The point-to-point peer %s was lost: %s", self._peer_path, reason, extra=self._down(reason)
+        )
         self._leave()
         return True
+
+    def _down(self, reason: str) -> dict[str, object]:
+        return self._guest.about("port_down", self._endpoint, reason)
+
+    def guests(self) -> Mapping[int, Guest]:
+        """See ``ports.base.Listener``."""
+        return {self._endpoint: self._guest} if self._peer is not None else {}
+
+    def kick(self, endpoint: int) -> bool:
+        """See ``ports.base.Listener``: a peer that is still there is plugged in again with its next frame."""
+        return endpoint >= 0 and self.endpoint_down(endpoint, KICKED)
 
     def label(self, endpoint: int) -> str | None:
         """See ``ports.base.Listener``."""

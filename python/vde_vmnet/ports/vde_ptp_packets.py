@@ -14,13 +14,15 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from vde_vmnet._engine import EngineError
 from vde_vmnet.errors import ConflictError, VdeVmnetError
-from vde_vmnet.ports.acceptor import Acceptor
-from vde_vmnet.ports.base import Switch
+from vde_vmnet.ports.acceptor import Acceptor, peer_process
+from vde_vmnet.ports.base import KICKED, Guest, Switch
 from vde_vmnet.ports.vde_plug import back_off
 from vde_vmnet.privileges import invoking_identity
 from vde_vmnet.socket_file import PacketPath, SocketFile, connect_packets
@@ -55,6 +57,7 @@ class VdePtpPacketListener:
         self._asking = first if isinstance(first, socket.socket) else None
         self._acceptor: Acceptor | None = None
         self._endpoint = -1
+        self._guest = Guest(port, "ptp", f"point to point {path.path}", str(path.path))
         #: A copy of the peer's connection, to see when it hung up; the engine's own is its own.
         self._peer: socket.socket | None = None
         #: A client that came back before the engine noticed that it had gone.
@@ -96,7 +99,7 @@ class VdePtpPacketListener:
         self._peer = connection.dup()
         try:
             self._endpoint = self._switch.attach(
-                port=self._port, kind="dgram", fd=connection.fileno(), name=f"point to point {self._path.path}"
+                port=self._port, kind="dgram", fd=connection.fileno(), name=self._guest.label
             )
         except (EngineError, ValueError) as error:
             # It left at once, or the engine has ended.
@@ -105,16 +108,40 @@ class VdePtpPacketListener:
             self._lost()
             return
         connection.detach()  # the engine's from here on
+        pid, uid = peer_process(self._peer)
+        self._guest = replace(self._guest, pid=pid or None, uid=uid, since=time.time())
         self._delays, self._said = back_off(), ""
-        _log.info("The point-to-point peer at %s plugged in", self._path.path)
+        _log.info(
+            "The point-to-point peer at %s plugged in",
+            self._path.path,
+            extra=self._guest.about("port_up", self._endpoint),
+        )
 
     def endpoint_down(self, endpoint: int, reason: str) -> bool:
         """See ``ports.base.Listener``."""
         if endpoint != self._endpoint:
             return False
-        _log.info("The point-to-point peer at %s left (%s)", self._path.path, reason)
+        _log.info(
+            "The point-to-point peer at %s left (%s)",
+            self._path.path,
+            reason,
+            extra=self._guest.about("port_down", endpoint, reason),
+        )
         self._lost()
         return True
+
+    def guests(self) -> Mapping[int, Guest]:
+        """See ``ports.base.Listener``."""
+        return {self._endpoint: self._guest} if self._endpoint >= 0 else {}
+
+    def kick(self, endpoint: int) -> bool:
+        """See ``ports.base.Listener``."""
+        if endpoint < 0 or endpoint != self._endpoint:
+            return False
+        self._switch.detach(endpoint=endpoint)
+        if self._peer is not None:
+            self._peer.shutdown(socket.SHUT_RDWR)
+        return self.endpoint_down(endpoint, KICKED)
 
     def _lost(self) -> None:
         self._endpoint = -1

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 from vde_vmnet._engine import EngineError
 from vde_vmnet.errors import PeerError
 from vde_vmnet.ports.acceptor import Acceptor, peer_process
-from vde_vmnet.ports.base import Switch
+from vde_vmnet.ports.base import KICKED, Guest, Switch
 from vde_vmnet.ports.numbers import VdePorts
 from vde_vmnet.sockets import SwitchDirectory
 from vde_vmnet.wire import vde
@@ -39,10 +40,11 @@ _SOCKET_BUFFER = 1 << 20
 class _Plug:
     """One plugged-in client."""
 
-    port: int
+    guest: Guest
     endpoint: int
     socket_path: Path
-    label: str
+    #: Why it is unplugged, if not by itself.
+    reason: str = ""
 
 
 class VdeSwitchListener:
@@ -86,7 +88,8 @@ class VdeSwitchListener:
             plug = self._plug_in(vde.parse_request(data), peer_pid, peer_uid, connection)
             # Anything after the handshake, be it the end or a byte, means that the client is done.
             if await loop.sock_recv(connection, 1):
-                _log.warning("%s sent a second request on its control connection; unplugged", plug.label)
+                _log.warning("%s sent a second request on its control connection; unplugged", plug.guest.label)
+                plug.reason = "second request"
         except PeerError as error:
             _log.warning("Client refused: %s", error)
         except TimeoutError:
@@ -109,13 +112,13 @@ class VdeSwitchListener:
         wanted = 0 if request.port0 else request.port
         port = self._ports.allocate(wanted, peer_uid, request.description)
         try:
-            return self._plug_into(port, request, peer_pid, connection)
+            return self._plug_into(port, request, peer_pid, peer_uid, connection)
         except BaseException:
             self._ports.release(port)
             raise
 
     def _plug_into(
-        self, port: int, request: vde.PlugRequest, peer_pid: int, connection: socket.socket
+        self, port: int, request: vde.PlugRequest, peer_pid: int, peer_uid: int, connection: socket.socket
     ) -> _Plug:
         label = f"port {port} ({request.description or f'pid {peer_pid}'})"
         data = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -140,7 +143,8 @@ class VdeSwitchListener:
                 path.unlink()
             raise
         data.detach()  # the engine's from here on
-        plug = _Plug(port, endpoint, path, label)
+        guest = Guest(port, "vde", label, request.description, peer_pid or None, peer_uid)
+        plug = _Plug(guest, endpoint, path)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - only called from _serve
         self._plugs[endpoint] = (plug, task)
@@ -148,7 +152,10 @@ class VdeSwitchListener:
             sent = connection.send(vde.encode_reply(os.fsencode(path)))
         except OSError:
             sent = 0  # it left meanwhile; the end of the connection says so once more
-        _log.info("%s plugged in", label) if sent else _log.debug("%s left before the reply", label)
+        if sent:
+            _log.info("%s plugged in", label, extra=guest.about("port_up", endpoint))
+        else:
+            _log.debug("%s left before the reply", label)
         return plug
 
     def _unplug(self, plug: _Plug) -> None:
@@ -158,8 +165,13 @@ class VdeSwitchListener:
         with suppress(OSError):
             plug.socket_path.unlink()
         self._switch.detach(endpoint=plug.endpoint)
-        self._ports.release(plug.port)
-        _log.info("%s unplugged", plug.label)
+        self._ports.release(plug.guest.port)
+        _log.info(
+            "%s unplugged%s",
+            plug.guest.label,
+            f" ({plug.reason})" if plug.reason == KICKED else "",
+            extra=plug.guest.about("port_down", plug.endpoint, plug.reason),
+        )
 
     # -- the engine's word, and the end ---------------------------------------------------------------
 
@@ -169,14 +181,29 @@ class VdeSwitchListener:
         if entry is None:
             return False
         plug, task = entry
-        _log.warning("%s lost: %s", plug.label, reason)
+        _log.warning("%s lost: %s", plug.guest.label, reason)
+        plug.reason = reason
         task.cancel()
         return True
 
     def label(self, endpoint: int) -> str | None:
         """See ``ports.base.Listener``."""
         entry = self._plugs.get(endpoint)
-        return entry[0].label if entry else None
+        return entry[0].guest.label if entry else None
+
+    def guests(self) -> Mapping[int, Guest]:
+        """See ``ports.base.Listener``."""
+        return {endpoint: plug.guest for endpoint, (plug, _) in self._plugs.items()}
+
+    def kick(self, endpoint: int) -> bool:
+        """See ``ports.base.Listener``: the client's task ends, which unplugs it."""
+        entry = self._plugs.get(endpoint)
+        if entry is None:
+            return False
+        plug, task = entry
+        plug.reason = KICKED
+        task.cancel()
+        return True
 
     async def stop(self) -> None:
         """See ``ports.base.Listener``."""
