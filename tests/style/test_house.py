@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vde_vmnet import __version__, errors
-from vde_vmnet.cli import run
+from vde_vmnet.cli import doctor, run
 from vde_vmnet.config.arguments import build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +87,8 @@ def test_changelog_has_the_form_of_keep_a_changelog() -> None:
 def test_documented_help_is_the_real_one() -> None:
     page = (ROOT / "docs" / "reference" / "cli.md").read_text()
     shown = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
-    assert shown == [build_parser().format_help(), run.build_parser().format_help()], "run `make docs`"
+    parsers = (build_parser(), run.build_parser(), doctor.build_parser())
+    assert shown == [parser.format_help() for parser in parsers], "run `make docs`"
 
 
 def test_version_is_written_once() -> None:

@@ -1,4 +1,4 @@
-"""On Linux: what the network is like for programs (--json), its MTU, and the commands leases and doctor."""
+"""On Linux: what the network is like for programs (--json), its MTU, and the command leases."""
 
 from __future__ import annotations
 
@@ -77,22 +77,6 @@ def test_leases_are_not_everybody_s(network: Daemon) -> None:
     refused = command(network.host, "leases", program=as_user.program("nobody"))
     assert refused.returncode == 4, refused.stderr
     assert "Run with sudo" in refused.stderr
-
-
-def test_doctor(network: Daemon) -> None:
-    found = command(network.host, "doctor", "--vmnet-gateway=192.168.222.1")
-    assert found.returncode == 0, found.stdout
-    assert "subnet 192.168.222.0/24: free" in found.stdout
-    taken = command(network.host, "doctor", f"--vmnet-gateway={GATEWAY}")
-    assert taken.returncode == 5
-    assert "FAIL  subnet 192.168.105.0/24: --vmnet-gateway asks for 192.168.105.0/24" in taken.stdout
-    assert command(network.host, "doctor", "--vmnet-gateway=nonsense").returncode == 1
-
-
-def test_doctor_without_privilege_says_so(network: Daemon) -> None:
-    found = command(network.host, "doctor", program=as_user.program("nobody"))
-    assert found.returncode == 4, found.stdout + found.stderr
-    assert "FAIL  privilege: may not configure the network" in found.stdout
 
 
 def test_a_forward_beyond_the_network_is_refused(network: Daemon) -> None:

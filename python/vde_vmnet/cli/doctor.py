@@ -3,48 +3,112 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
+import vde_vmnet
+from vde_vmnet import recovery
 from vde_vmnet.addresses import Ipv4Plan
-from vde_vmnet.config.arguments import Parser
+from vde_vmnet.cli.run import DEFAULT_NETWORK
+from vde_vmnet.config.arguments import GnuHelp, Parser
+from vde_vmnet.doctor import leftovers, looking, reach, tools
 from vde_vmnet.errors import ConfigurationError, PrivilegeError
-from vde_vmnet.uplinks.check import Check
+from vde_vmnet.uplinks.check import Check, Level
 from vde_vmnet.uplinks.vmnet import library
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
+
+_DESCRIPTION = """\
+Look at what a network on this host needs, and at what keeps its guests from working: privilege, programs,
+the subnet, firewall rules, routes of VPNs, whether you can plug in, and what killed daemons left. Changes
+nothing. As an ordinary user it says what it could not look at.
+"""
+_EPILOG = """\
+A finding is ok, note (good to know), warn (something may not work), FAIL (in the way), or ---- (this user
+could not look). Exit status: 0 when nothing FAILs, else that of what is in the way: 3 something is missing on
+this machine, 4 not permitted, 5 something else holds it or stops it; 1 wrong usage.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """What ``doctor`` knows."""
+    parser = Parser(
+        prog="vde_vmnet doctor",
+        usage="vde_vmnet doctor [OPTION]... [VDESWITCH]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=GnuHelp,
+        add_help=False,
+    )
+    add = parser.add_argument
+    add("--vmnet-gateway", metavar="IP", help="look whether this network is free, too")
+    add("--vmnet-mask", metavar="MASK", default="255.255.255.0", help="(default: %(default)s)")
+    add("--json", action="store_true", help="as one line of JSON")
+    add("-h", "--help", action="store_true", help="display this help and exit")
+    add(
+        "vdeswitch",
+        metavar="VDESWITCH",
+        nargs="?",
+        type=Path,
+        help=f"the switch directory or socket to reach (default: {DEFAULT_NETWORK}, if there is one)",
+    )
+    return parser
 
 
 def main(argv: Sequence[str]) -> int:
-    """0 when nothing is in the way, else the exit status with which a start would end.
-
-    Raises ConfigurationError.
-    """
-    parser = Parser(
-        prog="vde_vmnet doctor",
-        description="Look at what a network on this host needs. Exit status: 0 when nothing is in the way, else"
-        " that of a start (3 something is missing, 4 not permitted, 5 something is in the way).",
-    )
-    parser.add_argument("--vmnet-gateway", metavar="IP", help="look whether this network is free, too")
-    parser.add_argument("--vmnet-mask", metavar="MASK", default="255.255.255.0", help="(default: %(default)s)")
+    """0 when nothing is in the way, else the status of what is. Raises ConfigurationError."""
+    parser = build_parser()
     options = parser.parse_args(argv)
-    found = list(_checks(_wanted(options)))
-    sys.stdout.write("".join(_lines(check) for check in found))
+    if options.help:
+        parser.print_help()
+        return 0
+    found = list(_checks(_wanted(options), options.vdeswitch))
+    status = _status(found)
+    if options.json:
+        findings = [one.to_plain() for one in found]
+        plain = {"version": vde_vmnet.__version__, "status": status, "findings": findings}
+        sys.stdout.write(f"{json.dumps(plain)}\n")
+    else:
+        sys.stdout.write("".join(_lines(check) for check in found))
+    return status
+
+
+def _status(found: Sequence[Check]) -> int:
     blamed = [check.blame for check in found if check.blame is not None]
     # What a user can change with one word comes last: without it nothing else can be told apart.
     first = next((blame for blame in blamed if blame is not PrivilegeError), next(iter(blamed), None))
     return first.exit_code if first is not None else 0
 
 
-def _checks(wanted: IPv4Network | None) -> Sequence[Check]:
+def _checks(wanted: IPv4Network | None, vdeswitch: Path | None) -> Iterator[Check]:
+    yield Check("vde_vmnet", f"{vde_vmnet.__version__}, Python {sys.version.split()[0]}")
     if library.is_macos():
         from vde_vmnet.uplinks.vmnet import checkup
 
-        return list(checkup.checks(wanted))
-    from vde_vmnet.uplinks.linux import checkup as linux_checkup
+        yield from checkup.checks(wanted)
+    else:
+        from vde_vmnet.uplinks.linux import checkup as linux_checkup
 
-    return list(linux_checkup.checks(wanted))
+        yield from linux_checkup.checks(wanted)
+    yield tools.qemu_check(looking.qemu())
+    if vdeswitch is not None or os.path.lexists(DEFAULT_NETWORK):
+        yield _reach(vdeswitch or DEFAULT_NETWORK)
+    yield from leftovers.checks(
+        looking.records(recovery.STATE_DIRECTORY),
+        looking.stale_sockets(vdeswitch or DEFAULT_NETWORK),
+        list(looking.pidfiles()),
+        recovery.STATE_DIRECTORY,
+    )
+
+
+def _reach(vdeswitch: Path) -> Check:
+    who = looking.person(os.environ)
+    places = looking.places(vdeswitch, who)
+    return reach.judge(who, places, looking.group_names(places))
 
 
 def _wanted(options: argparse.Namespace) -> IPv4Network | None:
@@ -57,6 +121,7 @@ def _wanted(options: argparse.Namespace) -> IPv4Network | None:
 
 
 def _lines(check: Check) -> str:
-    mark = "ok  " if check.blame is None else "FAIL"
-    line = f"{mark}  {check.what}: {check.said}\n"
-    return line + (f"      {check.next_step}\n" if check.next_step else "")
+    line = f"{check.level.value:4}  {check.what}: {check.said}\n"
+    if check.level is Level.OK:
+        return line
+    return line + "".join(f"      {text}\n" for text in (check.why, check.next_step) if text)

@@ -7,7 +7,8 @@ from ipaddress import IPv4Network
 import pytest
 
 from vde_vmnet.errors import ConflictError
-from vde_vmnet.uplinks.vmnet.checkup import bootpd_check, routed
+from vde_vmnet.uplinks.check import Level
+from vde_vmnet.uplinks.vmnet.checkup import bootpd_check, bootpd_job_check, routed, vpn_check
 
 ON = "Firewall is enabled. (State = 1)\n"
 
@@ -19,8 +20,8 @@ ON = "Firewall is enabled. (State = 1)\n"
         ("Firewall is disabled. (State = 0)\n", "", "off", False),
         (ON, "Incoming connection to the application is permitted \n", "lets the DHCP server", False),
         (ON, "The application is not part of the firewall\n", "lets the DHCP server", False),
-        (ON, "Incoming connections to the application are blocked \n", "guests get no IPv4 address", True),
-        ("Firewall is blocking all (State = 2)\n", "Incoming ... blocked", "guests get no", True),
+        (ON, "Incoming connections to the application are blocked \n", "blocks", True),
+        ("Firewall is blocking all (State = 2)\n", "Incoming ... blocked", "blocks", True),
     ],
 )
 def test_the_application_firewall(state: str, about: str, said: str, blamed: bool) -> None:
@@ -30,6 +31,32 @@ def test_the_application_firewall(state: str, about: str, said: str, blamed: boo
     if blamed:
         for action in ("--remove", "--add", "--unblock"):
             assert f"socketfilterfw {action} /usr/libexec/bootpd" in check.next_step
+        assert check.why == "guests get no IPv4 address"
+
+
+@pytest.mark.parametrize(
+    ("disabled", "level"),
+    [
+        ('disabled services = {\n\t"com.apple.bootpd" => disabled\n}\n', Level.FAILURE),
+        ('disabled services = {\n\t"com.apple.bootpd" => true\n}\n', Level.FAILURE),
+        ('disabled services = {\n\t"com.apple.bootpd" => enabled\n}\n', Level.OK),
+        ('disabled services = {\n\t"com.apple.ftpd" => disabled\n}\n', Level.OK),
+        ("", Level.UNSEEN),
+    ],
+)
+def test_whether_launchd_may_start_the_dhcp_server(disabled: str, level: Level) -> None:
+    assert bootpd_job_check(disabled).level is level
+
+
+def test_a_way_out_through_a_vpn() -> None:
+    lines = [
+        "Destination Gateway Flags Netif Expire",
+        "default 192.168.1.1 UGScg en0",
+        "10.8/14 10.8.0.1 UGSc utun3",
+    ]
+    assert vpn_check(lines).level is Level.OK
+    for way in ("default link#20 UCS utun4", "0/1 10.8.0.1 UGSc utun4", "128.0/1 10.8.0.1 UGSc ppp0"):
+        assert vpn_check([*lines, way]).level is Level.WARNING
 
 
 def test_routes_as_netstat_abbreviates_them() -> None:

@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Network
 
 from vde_vmnet.errors import ConflictError, PrivilegeError, UnavailableError
-from vde_vmnet.uplinks.check import Check
+from vde_vmnet.uplinks.check import Check, Level
 from vde_vmnet.uplinks.vmnet import library, paths
 from vde_vmnet.uplinks.vmnet.abi import Binding
 
-__all__ = ["bootpd_check", "checks", "routed"]
+__all__ = ["bootpd_check", "bootpd_job_check", "checks", "routed", "vpn_check"]
 
 # Chosen: these commands end in milliseconds.
 _SECONDS = 10.0
+#: A default route, and the halves that VPNs set beside it, as netstat writes them.
+_WIDE = ("default", "0/1", "128.0/1", "128/1")
 #: The first symbol of each macOS that changed something for us, newest first.
 _GENERATIONS = (
     ("vmnet_network_create", "macOS 26 or newer"),
@@ -43,6 +45,8 @@ def checks(wanted: IPv4Network | None) -> Iterator[Check]:
     yield _privilege(network_api=binding.has("vmnet_network_create"))
     yield _internet_sharing()
     yield bootpd_check(_firewall)
+    yield bootpd_job_check(_output(["/bin/launchctl", "print-disabled", "system"]))
+    yield vpn_check(_output(["/usr/sbin/netstat", "-rn", "-f", "inet"]).splitlines())
     if wanted is not None:
         yield _subnet(wanted)
 
@@ -62,6 +66,7 @@ def _privilege(*, network_api: bool) -> Check:
             "privilege",
             "not root: works only when this Python is signed with com.apple.security.virtualization",
             next_step="If a start is refused, run with sudo",
+            level=Level.NOTE,
         )
     return Check("privilege", "not root, which vmnet needs before macOS 26", PrivilegeError, "Run with sudo")
 
@@ -79,6 +84,7 @@ def _internet_sharing() -> Check:
         "on: shared mode is refused as long as it is",
         ConflictError,
         "Turn it off in System Settings, General, Sharing, or use --vmnet-mode=bridged",
+        'macOS has one such service, and a start ends with "sharing service busy"',
     )
 
 
@@ -92,7 +98,7 @@ def bootpd_check(ask: Callable[..., str]) -> Check:
     place = paths.MACOS
     state = ask("--getglobalstate")
     if not state:
-        return Check("application firewall", "cannot be asked here")
+        return Check("application firewall", "cannot be asked here", level=Level.UNSEEN)
     if not re.search(r"State = [12]|is enabled", state):
         return Check("application firewall", "off")
     about = ask("--getappblocked", str(place.bootpd))
@@ -100,13 +106,46 @@ def bootpd_check(ask: Callable[..., str]) -> Check:
         return Check("application firewall", "on, and lets the DHCP server (bootpd) answer")
     return Check(
         "application firewall",
-        f"blocks {place.bootpd}: guests get no IPv4 address",
+        f"blocks {place.bootpd}",
         ConflictError,
         " && ".join(
             f"sudo {place.firewall} {action} {place.bootpd}" for action in ("--remove", "--add", "--unblock")
         )
         + " (a managed Mac may not allow it)",
+        "guests get no IPv4 address",
     )
+
+
+def bootpd_job_check(disabled: str) -> Check:
+    """Whether launchd may start the DHCP server, from `launchctl print-disabled system`."""
+    what = "DHCP server"
+    match = re.search(r'"com\.apple\.bootpd"\s*=>\s*(\w+)', disabled)
+    if match is not None and match[1] in ("true", "disabled"):
+        return Check(
+            what,
+            "launchd may not start com.apple.bootpd",
+            ConflictError,
+            "sudo launchctl enable system/com.apple.bootpd",
+            "guests get no IPv4 address",
+        )
+    if not disabled:
+        return Check(what, "launchd cannot be asked about com.apple.bootpd", level=Level.UNSEEN)
+    return Check(what, "launchd may start com.apple.bootpd")
+
+
+def vpn_check(lines: Sequence[str]) -> Check:
+    """Whether the way out leads through a VPN, from ``netstat -rn -f inet``."""
+    for line in lines:
+        fields = line.split()
+        if len(fields) >= 4 and fields[0] in _WIDE and re.match(r"utun|ppp|ipsec", fields[3]):
+            return Check(
+                "VPN",
+                f"{fields[3]} takes this Mac's way out",
+                next_step="Leave it, exclude the guests' subnet in it, or choose another --vmnet-gateway",
+                why="some take the way of the guests' subnet too, or refuse what is forwarded for others",
+                level=Level.WARNING,
+            )
+    return Check("VPN", "takes no way out")
 
 
 def _subnet(wanted: IPv4Network) -> Check:
@@ -117,6 +156,7 @@ def _subnet(wanted: IPv4Network) -> Check:
                 f"this host already reaches {network} through {device}",
                 ConflictError,
                 "Choose another --vmnet-gateway, unless that is this network, running already",
+                "a start is refused",
             )
     return Check(f"subnet {wanted}", "free")
 
