@@ -8,7 +8,7 @@ use crate::vnet_header::Offloads;
 
 /// Bytes of made frames after which they are sent. Chosen: four super-frames. With what is made last it bounds the
 /// memory, and it stays in the processor's cache.
-const ENOUGH_BYTES: usize = 256 << 10;
+pub(crate) const ENOUGH_BYTES: usize = 256 << 10;
 
 /// One frame to send.
 #[derive(Clone, Copy)]

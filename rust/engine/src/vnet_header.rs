@@ -3,6 +3,8 @@
 //! Layout (virtio 1.2, 5.1.6; little endian): flags, gso_type, then hdr_len, gso_size, csum_start, csum_offset
 //! and num_buffers as 16-bit words. All zero means a finished frame that needs nothing.
 
+use crate::frame;
+
 /// Bytes of the header, `num_buffers` included.
 pub const LEN: usize = 12;
 
@@ -68,14 +70,18 @@ pub struct Offloads {
     pub tso6: bool,
     /// UDP super-frames over either.
     pub uso: bool,
+    /// For a peer that cuts TCP super-frames to segments of its own choice, which are as long as its link takes: the
+    /// longest packet of that link. It takes only those that were to be cut so anyway, since whoever wants shorter ones
+    /// may know of a narrower link further on. 0 for a peer that does as the header says.
+    pub full_packet: u16,
 }
 
 impl Offloads {
     /// Finished frames only.
-    pub const NONE: Self = Self { checksum: false, tso4: false, tso6: false, uso: false };
+    pub const NONE: Self = Self { checksum: false, tso4: false, tso6: false, uso: false, full_packet: 0 };
 
     /// Everything there is.
-    pub const ALL: Self = Self { checksum: true, tso4: true, tso6: true, uso: true };
+    pub const ALL: Self = Self { checksum: true, tso4: true, tso6: true, uso: true, full_packet: 0 };
 
     /// Whether a frame with this header may be given as it is.
     #[must_use]
@@ -84,12 +90,20 @@ impl Offloads {
             Need::Nothing => true,
             Need::Checksum => self.checksum,
             Need::Segmentation => match header.gso_type & !GSO_ECN {
-                GSO_TCPV4 => self.tso4,
-                GSO_TCPV6 => self.tso6,
+                GSO_TCPV4 => self.tso4 && self.wants_segments_of(header.hdr_len, header.gso_size),
+                GSO_TCPV6 => self.tso6 && self.wants_segments_of(header.hdr_len, header.gso_size),
                 GSO_UDP_L4 => self.uso,
                 _ => false,
             },
         }
+    }
+
+    /// Whether a TCP super-frame may be given whose segments have `size` bytes behind headers of `header_len`, that of
+    /// Ethernet included.
+    #[must_use]
+    pub fn wants_segments_of(self, header_len: u16, size: u16) -> bool {
+        let packet = usize::from(header_len) + usize::from(size);
+        self.full_packet == 0 || packet >= frame::HEADER_LEN + usize::from(self.full_packet)
     }
 }
 
@@ -172,6 +186,24 @@ mod tests {
         ] {
             let takes = [Offloads::NONE, only_tso4, Offloads::ALL].map(|offloads| offloads.take(&header));
             assert_eq!(takes, [none, tso4, all], "{header:?}");
+        }
+    }
+
+    #[test]
+    fn who_chooses_the_length_of_segments_gets_only_those_of_that_length() {
+        let chooses = Offloads { full_packet: 1_500, ..Offloads::ALL };
+        for (kind, hdr_len, gso_size, taken) in [
+            (GSO_TCPV4, 66, 1_448, true),
+            (GSO_TCPV4, 54, 1_460, true),
+            (GSO_TCPV4, 54, 1_459, false),
+            (GSO_TCPV6, 86, 1_428, true),
+            (GSO_TCPV6, 86, 1_200, false),
+            (GSO_TCPV4, 0, 1_448, false),
+            (GSO_UDP_L4, 42, 100, true),
+        ] {
+            let header = VnetHeader { gso_type: kind, hdr_len, gso_size, ..VnetHeader::default() };
+            assert_eq!(chooses.take(&header), taken, "{header:?}");
+            assert!(Offloads::ALL.take(&header));
         }
     }
 

@@ -103,6 +103,25 @@ fn super_frame(frame: &mut [u8], layers: Layers, mtu: usize) -> Result<VnetHeade
     })
 }
 
+/// Finish the checksum of `frame`, a TCP or UDP packet of any length, whatever stands in the field; not one that is a
+/// part of a packet, or whose lengths are not those of the frame.
+pub fn finish(frame: &mut [u8]) {
+    let Ok(layers) = layers::find(frame) else { return };
+    let checksum_at = match layers.protocol {
+        TCP => TCP_CHECKSUM_AT,
+        UDP => UDP_CHECKSUM_AT,
+        _ => return,
+    };
+    let (start, end) = (layers.transport, layers.packet_end(frame));
+    let field = start + checksum_at;
+    if end > frame.len() || field + 2 > end {
+        return;
+    }
+    frame[field..field + 2].fill(0);
+    let sum = layers.pseudo_header(frame, end - start).with(&frame[start..end]);
+    frame[field..field + 2].copy_from_slice(&sum.checksum_but_zero().to_be_bytes());
+}
+
 fn needs_checksum(start: usize, offset: usize) -> VnetHeader {
     VnetHeader {
         flags: FLAG_NEEDS_CSUM,
@@ -158,6 +177,25 @@ mod tests {
                     assert_eq!(same, whole);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_super_frame_can_be_finished_as_one_packet() {
+        for v6 in [false, true] {
+            for (whole, tags) in
+                [(2_000, 0), (60_000, 1)].map(|(len, tags)| (Packet { tags, ..Packet::new(v6, 1, len) }, tags))
+            {
+                let finished = whole.tcp();
+                let (header, mut frame) = adopted(&finished, MTU);
+                assert_eq!(header.map(|header| header.need()), Ok(Need::Segmentation), "{tags}");
+                assert_ne!(frame, finished);
+                finish(&mut frame[LEN..]);
+                assert!(frame == finished);
+            }
+            let mut udp = without_checksum(Packet::new(v6, 1, 700).udp());
+            finish(&mut udp[LEN..]);
+            assert_eq!(udp, Packet::new(v6, 1, 700).udp());
         }
     }
 
@@ -251,6 +289,7 @@ mod tests {
             let mut bytes = if udp { packet.udp() } else { packet.tcp() };
             changes.into_iter().for_each(|(at, value)| bytes[LEN + at] = value);
             bytes.truncate(LEN + keep);
+            finish(&mut bytes.clone()[LEN..]);
             if let Ok(header) = adopt(&mut bytes[LEN..], mtu) {
                 match header.need() {
                     Need::Nothing => {}

@@ -59,6 +59,8 @@ pub enum Refusal {
     TransportHeader,
     /// The sender reduced its window (CWR) here, which only the first segment can say.
     Reduced,
+    /// The peer would cut the super-frame to longer frames than these.
+    Short,
     /// More data than the first one brought.
     Larger,
     /// The frame would become too long.
@@ -319,6 +321,10 @@ impl Joiner {
         let Some(chain) = before else {
             return Err((Refusal::First, Chain::begin(position, segment, size)));
         };
+        if !self.wanted.wants_segments_of(chain.segment.data as u16, chain.size as u16) {
+            chain.open = false;
+            return Err((Refusal::Short, Chain::begin(position, segment, size)));
+        }
         match join(chain, &segment, size, frame, frames[chain.first()]) {
             Ok(()) => {
                 self.next[usize::from(chain.last)] = position as u8;

@@ -18,7 +18,7 @@ pub mod coalesce;
 mod layers;
 pub mod segment;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -8,30 +8,30 @@ use crate::vnet_header::{self, VnetHeader};
 
 /// What a frame says; everything else about it is the same in all.
 #[derive(Clone, Debug)]
-pub(super) struct Packet {
-    pub(super) v6: bool,
-    pub(super) tags: usize,
-    pub(super) port: u16,
-    pub(super) kind: u8,
-    pub(super) hops: u8,
+pub(crate) struct Packet {
+    pub(crate) v6: bool,
+    pub(crate) tags: usize,
+    pub(crate) port: u16,
+    pub(crate) kind: u8,
+    pub(crate) hops: u8,
     /// Flags and fragment offset of IPv4.
-    pub(super) fragment: u16,
-    pub(super) identification: u16,
-    pub(super) sequence: u32,
-    pub(super) acknowledged: u32,
-    pub(super) flags: u8,
-    pub(super) window: u16,
-    pub(super) options: Vec<u8>,
-    pub(super) payload: Vec<u8>,
+    pub(crate) fragment: u16,
+    pub(crate) identification: u16,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledged: u32,
+    pub(crate) flags: u8,
+    pub(crate) window: u16,
+    pub(crate) options: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     /// Bytes behind the packet.
-    pub(super) padding: usize,
+    pub(crate) padding: usize,
 }
 
-pub(super) const DO_NOT_FRAGMENT: u16 = 0x4000;
+pub(crate) const DO_NOT_FRAGMENT: u16 = 0x4000;
 
 impl Packet {
     /// A segment that brings `len` bytes.
-    pub(super) fn new(v6: bool, sequence: u32, len: usize) -> Self {
+    pub(crate) fn new(v6: bool, sequence: u32, len: usize) -> Self {
         let payload = (0..len).map(|at| (sequence as usize + at) as u8).collect();
         Self {
             v6,
@@ -75,7 +75,7 @@ impl Packet {
     }
 
     /// As a finished TCP frame behind an empty virtio-net header.
-    pub(super) fn tcp(&self) -> Vec<u8> {
+    pub(crate) fn tcp(&self) -> Vec<u8> {
         let mut header = [[0x14, 0x51], self.port.to_be_bytes()].concat();
         header.extend(self.sequence.to_be_bytes());
         header.extend(self.acknowledged.to_be_bytes());
@@ -86,7 +86,7 @@ impl Packet {
     }
 
     /// As a finished UDP frame.
-    pub(super) fn udp(&self) -> Vec<u8> {
+    pub(crate) fn udp(&self) -> Vec<u8> {
         let len = (8 + self.payload.len() as u16).to_be_bytes();
         let header = [[0x14, 0x51], self.port.to_be_bytes(), len, [0; 2]].concat();
         self.finished(layers::UDP, &[header, self.payload.clone()].concat(), 6)
@@ -105,10 +105,10 @@ impl Packet {
 }
 
 /// The same frame behind another virtio-net header.
-pub(super) fn behind(header: VnetHeader, frame: &[u8]) -> Vec<u8> {
+pub(crate) fn behind(header: VnetHeader, frame: &[u8]) -> Vec<u8> {
     [&header.to_bytes()[..], &frame[vnet_header::LEN..]].concat()
 }
 
-pub(super) fn refs(frames: &[Vec<u8>]) -> Vec<FrameRef<'_>> {
+pub(crate) fn refs(frames: &[Vec<u8>]) -> Vec<FrameRef<'_>> {
     frames.iter().map(|bytes| FrameRef::new(bytes)).collect()
 }

@@ -129,14 +129,15 @@ fn each_refusal_has_its_name() {
         (Packet { options: vec![], ..plain() }.tcp(), Err(Refusal::TransportHeader)),
         (Packet { payload: vec![7; 1_001], ..plain() }.tcp(), Err(Refusal::Larger)),
     ];
-    let mut seen = HashSet::from([Refusal::Full, Refusal::NotWanted]);
+    // These have tests of their own, below.
+    let mut seen = HashSet::from([Refusal::Full, Refusal::NotWanted, Refusal::Short]);
     for (number, (bytes, expected)) in cases.into_iter().enumerate() {
         let frames = [stream(false, 1, 1_000).remove(0).tcp(), bytes];
         let (_, verdicts) = plan(&refs(&frames));
         assert_eq!(verdicts, [Err(Refusal::First), expected], "case {number}");
         seen.extend(expected.err());
     }
-    assert_eq!(seen.len(), 17);
+    assert_eq!(seen.len(), 18);
 }
 
 #[test]
@@ -164,6 +165,18 @@ fn only_what_the_peer_takes_is_made() {
             assert_eq!(joiner.chains().len(), chains);
             assert_eq!(verdict, Some(if chains == 1 { Ok(()) } else { Err(Refusal::NotWanted) }));
         }
+    }
+}
+
+#[test]
+fn segments_that_the_peer_would_make_longer_are_not_joined() {
+    for (size, chains, verdict) in [(1_448, 1, Ok(())), (1_447, 3, Err(Refusal::Short))] {
+        let frames: Vec<_> = stream(false, 3, size).iter().map(Packet::tcp).collect();
+        let mut joiner = Joiner::default();
+        joiner.restart(Offloads { full_packet: 1_500, ..Offloads::ALL });
+        let verdicts: Vec<_> = (0..3).map(|position| joiner.add(position, &refs(&frames))).collect();
+        assert_eq!(joiner.chains().len(), chains);
+        assert_eq!(verdicts, [Err(Refusal::First), verdict, verdict]);
     }
 }
 

@@ -35,6 +35,7 @@ use crate::stats::Counters;
 use crate::vnet_header::Offloads;
 
 mod backoff;
+pub mod bare;
 pub mod channel;
 pub mod descriptor;
 pub mod dgram;
@@ -76,6 +77,11 @@ pub trait Port: Send {
     /// # Errors
     /// [`Down`], after which the port is dropped; what it has pushed is still forwarded.
     fn receive(&mut self, batch: &mut Batch) -> Result<(), Down>;
+
+    /// Give the frames of `batch` from number `first` on, which this port has read at some time, the headers that their
+    /// sender did not give them. [`Port::receive`] has done so with what it reads; the loop asks for those that a
+    /// [`Port::sources`] kept.
+    fn complete(&self, _batch: &mut Batch, _first: usize) {}
 
     /// Write `frames` in order (at least one, at most [`crate::pool::BATCH`]) and say how many are done with,
     /// from the first: sent, or dropped and counted. Fewer than were given: the kernel takes no more for now.

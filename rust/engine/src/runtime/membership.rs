@@ -92,6 +92,9 @@ impl Loop {
             self.batch.push(Received::Frame(frame.len()), Some(VnetHeader::default()));
             self.batch.set_origin(self.batch.len() - 1, slot);
         }
+        if let Some(endpoint) = self.endpoints.get_mut(door) {
+            endpoint.port.complete(&mut self.batch, 0);
+        }
         self.decide(door);
         self.deliver(door, false);
         self.remove_lost();

@@ -372,7 +372,7 @@ impl Port for Slirp {
     }
 
     fn offloads(&self) -> Offloads {
-        Offloads { checksum: true, tso4: true, tso6: false, uso: false }
+        Offloads { checksum: true, tso4: true, ..Offloads::NONE }
     }
 
     fn forward(&mut self, forward: &Forward, on: bool) -> io::Result<()> {
