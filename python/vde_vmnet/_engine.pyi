@@ -131,6 +131,7 @@ class Engine:
         name: str,
         receive_only: bool = False,
         peer: bytes = ...,
+        offload_mtu: int | None = None,
     ) -> int:
         """Put an open descriptor on a port and return the endpoint's number (never reused).
 
@@ -147,8 +148,11 @@ class Engine:
         stream socket, a 4-byte big-endian length before each frame (QEMU's framing); endpoint_down says "peer
         closed" at the end of what the peer writes, and the reason when a length is above 69,632. ``tap``: a
         TAP or macvtap with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are
-        not written here, and only unicast frames are taken from it. Waits for the engine's thread.
-        Raises ValueError (port outside 0…65535, wrong kind of descriptor), EngineError (engine ended).
+        not written here, and only unicast frames are taken from it. ``offload_mtu``: the peer is a guest of
+        krunkit with offloading=on, whose frames may have unfinished checksums, and TCP ones up to 64 KiB, and
+        say so by nothing; other peers are given segments with packets of so many bytes (576…65,535). A door
+        and its replies must agree on it. Waits for the engine's thread. Raises ValueError (port outside
+        0…65535, wrong kind of descriptor), EngineError (engine ended).
         """
 
     def attach_vmnet(

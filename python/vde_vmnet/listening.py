@@ -7,6 +7,7 @@ import os
 import socket
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 from vde_vmnet import privileges
 from vde_vmnet.config.model import DaemonConfig
@@ -18,6 +19,8 @@ from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.socket_file import SocketFile
 
 __all__ = ["open_sockets"]
+
+_USUAL_MTU = 1500
 
 
 def open_sockets(
@@ -32,26 +35,40 @@ def open_sockets(
     for path in config.listeners.stream:
         with stop_waits():
             file = SocketFile.claim(
-                "--stream", path, socket.SOCK_STREAM, identity=identity, gid=gid, mode=config.switch.mode
+                _option("--stream", path, config),
+                path,
+                socket.SOCK_STREAM,
+                identity=identity,
+                gid=gid,
+                mode=config.switch.mode,
             )
             closing.callback(file.remove)
-        opened.append(_Stream(file, numbers))
+        opened.append(_Stream(file, numbers, _offload_mtu(path, config)))
     for path in config.listeners.dgram:
         # Room for the name under which the next socket is made, see ``SocketFile.renewed``.
         file = SocketFile.claim(
-            *("--dgram", path, socket.SOCK_DGRAM),
+            *(_option("--dgram", path, config), path, socket.SOCK_DGRAM),
             identity=identity,
             gid=gid,
             mode=config.switch.mode,
             room=1,
         )
         closing.callback(file.remove)
-        opened.append(_Dgram(file, numbers))
+        opened.append(_Dgram(file, numbers, _offload_mtu(path, config)))
     if config.listeners.fd is not None:
         given = _given(config.listeners.fd)
         closing.callback(given.close)
         opened.append(_Given(given, numbers))
     return opened
+
+
+def _option(plain: str, path: Path, config: DaemonConfig) -> str:
+    return f"{plain}-offload" if path in config.listeners.offload else plain
+
+
+def _offload_mtu(path: Path, config: DaemonConfig) -> int | None:
+    """How long packets to others are, for guests that leave it to us to cut theirs."""
+    return (config.uplink.mtu or _USUAL_MTU) if path in config.listeners.offload else None
 
 
 def _given(fd: int) -> socket.socket:
@@ -107,9 +124,10 @@ def _check(given: socket.socket, option: str) -> None:
 class _OnFile:
     """Guests of one socket file, on ports of their own. See ``opened.Segment``."""
 
-    def __init__(self, file: SocketFile, numbers: PortNumbers) -> None:
+    def __init__(self, file: SocketFile, numbers: PortNumbers, offload_mtu: int | None) -> None:
         self._file = file
         self._numbers = numbers
+        self._offload_mtu = offload_mtu
 
     def record(self, undo: UndoRecord) -> None:
         self._file.record(undo)
@@ -124,7 +142,7 @@ class _Stream(_OnFile):
     def listener(self) -> MakeListener:
         from vde_vmnet.ports.qemu_stream import QemuStreamListener
 
-        return partial(QemuStreamListener, self._file, self._numbers)
+        return partial(QemuStreamListener, self._file, self._numbers, offload_mtu=self._offload_mtu)
 
 
 class _Dgram(_OnFile):
@@ -133,7 +151,7 @@ class _Dgram(_OnFile):
     def listener(self) -> MakeListener:
         from vde_vmnet.ports.unixgram import UnixgramListener
 
-        return partial(UnixgramListener, self._file, self._numbers)
+        return partial(UnixgramListener, self._file, self._numbers, offload_mtu=self._offload_mtu)
 
 
 class _Given:

@@ -27,8 +27,17 @@ class NotingSwitch:
         self.endpoints: dict[int, tuple[int, int]] = {}
         self.count = 0
 
-    def attach(self, *, port: int, kind: str, fd: int, name: str, receive_only: bool = False) -> int:
-        assert kind == "dgram" and not receive_only and name
+    def attach(
+        self,
+        *,
+        port: int,
+        kind: str,
+        fd: int,
+        name: str,
+        receive_only: bool = False,
+        offload_mtu: int | None = None,
+    ) -> int:
+        assert kind == "dgram" and not receive_only and offload_mtu is None and name
         self.count += 1
         self.endpoints[self.count] = (port, fd)
         return self.count

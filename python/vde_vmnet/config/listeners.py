@@ -31,6 +31,20 @@ def add_options(add: Callable[..., object]) -> None:
         " can be repeated",
     )
     add(
+        "--dgram-offload",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="as --dgram, for guests of krunkit with offloading=on; can be repeated",
+    )
+    add(
+        "--stream-offload",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="as --stream, for guests of krunkit with type=unixstream,offloading=on; can be repeated",
+    )
+    add(
         "--fd",
         metavar="N",
         help="serve the guest at the other end of descriptor N, a connected stream or datagram socket, and end"
@@ -40,12 +54,17 @@ def add_options(add: Callable[..., object]) -> None:
 
 def parse(arguments: argparse.Namespace) -> ListenersConfig:
     """Raises ConfigurationError that names the option at fault."""
-    stream = _paths("--stream", arguments.stream)
-    dgram = _paths("--dgram", arguments.dgram)
-    for path in dgram:
-        if path in stream:
-            raise ConfigurationError(f'--dgram "{path}" is also a --stream', next_step="Choose another path")
-    return ListenersConfig(stream=stream, dgram=dgram, fd=_descriptor(arguments.fd))
+    seen: dict[Path, str] = {}
+    stream = _paths("--stream", arguments.stream, seen)
+    stream_offload = _paths("--stream-offload", arguments.stream_offload, seen)
+    dgram = _paths("--dgram", arguments.dgram, seen)
+    dgram_offload = _paths("--dgram-offload", arguments.dgram_offload, seen)
+    return ListenersConfig(
+        stream=stream + stream_offload,
+        dgram=dgram + dgram_offload,
+        offload=frozenset(stream_offload + dgram_offload),
+        fd=_descriptor(arguments.fd),
+    )
 
 
 def network_name(listeners: ListenersConfig) -> Path | None:
@@ -66,7 +85,8 @@ def _descriptor(text: str | None) -> int | None:
     return int(text)
 
 
-def _paths(option: str, texts: Sequence[str]) -> tuple[Path, ...]:
+def _paths(option: str, texts: Sequence[str], seen: dict[Path, str]) -> tuple[Path, ...]:
+    """``seen``: what other options named before, and by which; these are added."""
     paths: list[Path] = []
     for text in texts:
         folder, name = os.path.split(text)
@@ -76,7 +96,10 @@ def _paths(option: str, texts: Sequence[str]) -> tuple[Path, ...]:
             )
         # Of the name itself a symbolic link is not followed: it is refused when the socket is made.
         path = Path(os.path.realpath(folder)) / name
+        other = seen.setdefault(path, option)
         if path in paths:
             raise ConfigurationError(f'{option} "{text}" was given twice', next_step="Leave one out")
+        if other != option:
+            raise ConfigurationError(f'{option} "{path}" is also a {other}', next_step="Choose another path")
         paths.append(path)
     return tuple(paths)

@@ -132,6 +132,8 @@ class ListenersConfig:
     stream: tuple[Path, ...] = ()
     #: Absolute paths of sockets to which guests send datagrams.
     dgram: tuple[Path, ...] = ()
+    #: Those of them that are for guests of krunkit with offloading=on.
+    offload: frozenset[Path] = frozenset()
     #: Number of a descriptor that the parent left open: a connected socket, the daemon's life line.
     fd: int | None = None
 

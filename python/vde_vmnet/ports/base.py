@@ -74,6 +74,7 @@ class Switch(Protocol):
         fd: int,
         name: str,
         receive_only: bool = False,
+        offload_mtu: int | None = None,
     ) -> int: ...
 
     def detach(self, *, endpoint: int) -> None: ...

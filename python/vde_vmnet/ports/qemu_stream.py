@@ -30,10 +30,14 @@ _CLOSED = "peer closed"
 class QemuStreamListener:
     """Listener for one path. See ``ports.base.Listener``."""
 
-    def __init__(self, file: SocketFile, numbers: PortNumbers, switch: Switch) -> None:
+    def __init__(
+        self, file: SocketFile, numbers: PortNumbers, switch: Switch, *, offload_mtu: int | None = None
+    ) -> None:
         self._file = file
         self._numbers = numbers
         self._switch = switch
+        #: For guests of krunkit with offloading=on: see ``Engine.attach``.
+        self._offload_mtu = offload_mtu
         self._acceptor: Acceptor | None = None
         self._guests: dict[int, Guest] = {}
 
@@ -44,6 +48,8 @@ class QemuStreamListener:
 
     def how_to_plug_in(self) -> str:
         """See ``ports.base.Listener``."""
+        if self._offload_mtu is not None:
+            return f"krunkit --device virtio-net,type=unixstream,path={self._file.path},offloading=on"
         return f"-netdev stream,id=net0,addr.type=unix,addr.path={self._file.path}"
 
     def _plug_in(self, connection: socket.socket) -> None:
@@ -56,7 +62,9 @@ class QemuStreamListener:
         try:
             pid, uid = peer_process(connection)
             label = f"port {port} ({self._file.path.name}, pid {pid})"
-            endpoint = self._switch.attach(port=port, kind="stream", fd=connection.fileno(), name=label)
+            endpoint = self._switch.attach(
+                port=port, kind="stream", fd=connection.fileno(), name=label, offload_mtu=self._offload_mtu
+            )
         except (OSError, EngineError, ValueError) as error:
             # It left at once, or there are no descriptors left.
             _log.error("Guest could not be plugged in: %s", error)

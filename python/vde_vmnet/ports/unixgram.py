@@ -23,6 +23,7 @@ import socket
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -62,6 +63,7 @@ class _Switch(Protocol):
         fd: int,
         name: str,
         peer: bytes = b"",
+        offload_mtu: int | None = None,
     ) -> int: ...
 
     def admit(self, *, door: int, address: bytes, endpoint: int | None = None) -> None: ...
@@ -98,10 +100,15 @@ class _Guest:
 class UnixgramListener:
     """Listener for one path. See ``ports.base.Listener``."""
 
-    def __init__(self, file: SocketFile, numbers: PortNumbers, switch: _Switch) -> None:
+    def __init__(
+        self, file: SocketFile, numbers: PortNumbers, switch: _Switch, *, offload_mtu: int | None = None
+    ) -> None:
         self._file = file
         self._numbers = numbers
         self._switch = switch
+        self._attach = partial(switch.attach, offload_mtu=offload_mtu)
+        #: They are guests of krunkit with offloading=on.
+        self._offloads = offload_mtu is not None
         #: By endpoint. The newest has the name; the others have clients.
         self._doors: dict[int, _Door] = {}
         self._newest = -1
@@ -117,6 +124,8 @@ class UnixgramListener:
 
     def how_to_plug_in(self) -> str:
         """See ``ports.base.Listener``."""
+        if self._offloads:
+            return f"krunkit --device virtio-net,type=unixgram,path={self._file.path},offloading=on"
         return (
             "-netdev dgram,id=net0,local.type=unix,local.path=/tmp/GUEST.sock,remote.type=unix,"
             f"remote.path={self._file.path}"
@@ -147,7 +156,7 @@ class UnixgramListener:
         number = self._numbers.take()
         copy = os.dup(file.socket.fileno())
         try:
-            self._newest = self._switch.attach(port=number, kind="door", fd=copy, name=f"door {file.path}")
+            self._newest = self._attach(port=number, kind="door", fd=copy, name=f"door {file.path}")
         except BaseException:
             os.close(copy)
             self._numbers.give_back(number)
@@ -242,7 +251,7 @@ class UnixgramListener:
         try:
             port = self._numbers.take()
             label = f"port {port} ({self._file.path.name}, {_shown(address)})"
-            endpoint = self._switch.attach(port=port, kind=kind, fd=fd, name=label, peer=address)
+            endpoint = self._attach(port=port, kind=kind, fd=fd, name=label, peer=address)
         except BaseException:
             os.close(fd)
             self._numbers.give_back(port)
@@ -262,7 +271,7 @@ class UnixgramListener:
             return
         fd = self._copy(guest.door)
         try:
-            fresh = self._switch.attach(
+            fresh = self._attach(
                 port=guest.shown.port, kind="shared_reply", fd=fd, name=guest.shown.label, peer=guest.address
             )
         except BaseException:

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use vde_engine::port::bare::Bare;
 use vde_engine::port::vmnet::Limits;
 use vde_engine::port::{self, Kind, Port};
 use vde_engine::{EndpointId, EngineConfig, Pending};
@@ -14,6 +15,10 @@ use crate::{EngineError, PATIENCE, convert, slirp};
 
 /// Longest ageing time: a year. More is a mistake.
 const MAX_AGEING: f64 = 365.0 * 86_400.0;
+
+/// Packets that every IPv4 host takes (RFC 791), and the longest there are.
+const LEAST_MTU: usize = 576;
+const MOST_MTU: usize = 65_535;
 
 /// Largest table, some 50 MB.
 const MAX_CAPACITY: usize = 1 << 20;
@@ -44,6 +49,12 @@ fn answer<T: Send>(
 /// A number of a port, from Python's.
 fn port_number(port: i64) -> PyResult<u16> {
     u16::try_from(port).map_err(|_| PyValueError::new_err(format!("port must be 0…65535, not {port}")))
+}
+
+/// Length of a packet, from Python's.
+fn packet_len(len: i64) -> PyResult<usize> {
+    let fits = usize::try_from(len).ok().filter(|len| (LEAST_MTU..=MOST_MTU).contains(len));
+    fits.ok_or_else(|| PyValueError::new_err(format!("offload_mtu must be {LEAST_MTU}…{MOST_MTU}, not {len}")))
 }
 
 impl Engine {
@@ -84,7 +95,8 @@ impl Engine {
         self.inner.event_descriptor()
     }
 
-    #[pyo3(signature = (*, port, kind, fd, name, receive_only = false, peer = Vec::new()))]
+    #[pyo3(signature = (*, port, kind, fd, name, receive_only = false, peer = Vec::new(),
+        offload_mtu = None))]
     #[allow(clippy::too_many_arguments, reason = "keywords in Python")]
     fn attach(
         &self,
@@ -95,14 +107,19 @@ impl Engine {
         name: String,
         receive_only: bool,
         peer: Vec<u8>,
+        offload_mtu: Option<i64>,
     ) -> PyResult<u64> {
+        let offload_mtu = offload_mtu.map(packet_len).transpose()?;
         let number = port_number(port)?;
         let kind = Kind::from_name(kind).ok_or_else(|| {
             PyValueError::new_err(format!(
                 "kind must be 'dgram', 'unixgram', 'door', 'reply', 'shared_reply', 'stream' or 'tap', not '{kind}'"
             ))
         })?;
-        let io = port::open(kind, fd, &peer).map_err(|error| convert::port_error(&error))?;
+        let mut io = port::open(kind, fd, &peer).map_err(|error| convert::port_error(&error))?;
+        if let Some(mtu) = offload_mtu {
+            io = Box::new(Bare::krunkit(io, mtu));
+        }
         let endpoint = self.put(py, number, name, receive_only, io)?;
         // The engine works on a duplicate; the caller's number is closed only now that nothing can fail.
         port::descriptor::close(fd);

@@ -41,6 +41,14 @@ def test_datagram_sockets_are_kept_in_order_and_name_the_network_after_streams()
     assert parse("--dgram=/b", "--stream=/c").switch.key == Path("/c")
 
 
+def test_those_for_offloading_guests_are_known_among_the_others() -> None:
+    listeners = parse("--dgram-offload=/b", "--dgram=/a", "--stream-offload=/c", "--stream=/d").listeners
+    assert listeners.dgram == (Path("/a"), Path("/b"))
+    assert listeners.stream == (Path("/d"), Path("/c"))
+    assert listeners.offload == {Path("/b"), Path("/c")}
+    assert parse("--dgram-offload=/b").switch.key == Path("/b")
+
+
 def test_a_descriptor_is_enough_and_names_the_network_for_its_time() -> None:
     config = parse("--fd=3", "--fd=0")
     assert config.switch.absent and config.listeners.fd == 0
@@ -58,6 +66,9 @@ def test_a_descriptor_is_enough_and_names_the_network_for_its_time() -> None:
         (("--stream=/a", "--vde-switch=serve"), "requires VDESWITCH"),
         (("--dgram=/a", "--dgram=/a"), "given twice"),
         (("--dgram=/a", "--stream=/a"), "is also a --stream"),
+        (("--dgram-offload=/a", "--dgram=/a"), "is also a --dgram"),
+        (("--dgram-offload=/a", "--stream-offload=/a"), "is also a --stream-offload"),
+        (("--stream-offload=/a", "--stream-offload=/a"), "given twice"),
         (("--dgram=",), "names no socket"),
         (("--stream=/a", "--vde-ptp=dgram"), "requires VDESWITCH"),
         (("--fd=x",), "is not the number"),
