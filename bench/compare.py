@@ -15,11 +15,14 @@ from bench.spread import Spread, ratios
 __all__ = [
     "C_SOCKET_VMNET",
     "C_VDE_VMNET",
+    "DPDK",
+    "NOBODY",
     "OURS",
     "PASST",
     "QEMU_TAP",
     "REFERENCE",
     "Comparison",
+    "Curve",
     "Relation",
     "Row",
     "Sample",
@@ -34,8 +37,11 @@ OURS = "vde_vmnet"
 REFERENCE = "vde_switch"
 PASST = "passt"
 QEMU_TAP = "QEMU tap"
+DPDK = "dpdk-testpmd"
 C_VDE_VMNET = "the C vde_vmnet"
 C_SOCKET_VMNET = "the C socket_vmnet"
+#: The rival of a scenario that measures ours alone.
+NOBODY = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,17 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Rows that are points of one curve share it."""
+
+    #: A word, for its file.
+    name: str
+    label: str
+    #: What the points differ in.
+    axis: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One number of a scenario."""
 
@@ -90,6 +107,9 @@ class Row:
     target: Target | None = None
     #: False where the two systems' values are no multiples of each other: both near 0, or a share already.
     has_ratio: bool = True
+    curve: Curve | None = None
+    #: Where on the curve's axis.
+    at: float = 0.0
 
 
 class Verdict(enum.Enum):

@@ -18,15 +18,18 @@ from typing import Any
 from bench.errors import BenchError
 from bench.netns import namespaces_unavailable_reason
 from bench.segment import GATEWAY, PREFIX_LENGTH, guest_address
-from bench.systems import Running
+from bench.systems import Running, System, Uplink, Wire
 from bench.systems.cards import GUEST_MEMORY_MIB
 from vde_vmnet.demo.accounts import unprivileged_account
 from vde_vmnet.demo.guest import Guest, GuestConfig
 from vde_vmnet.demo.guest_image import build_image, unavailable_reason
 from vde_vmnet.errors import VdeVmnetError
 
-__all__ = ["boot", "guest_unavailable_reason", "streams"]
+__all__ = ["Online", "boot", "boot_many", "guest_unavailable_reason", "streams"]
 
+#: A boot takes some three seconds of one processor.
+_BOOT_SECONDS = 60.0
+_BOOT_SECONDS_EACH = 10.0
 #: What iperf3 may take longer than its test: connecting, exchanging results.
 _MARGIN_SECONDS = 20.0
 #: A stream that could not begin is tried again.
@@ -41,33 +44,66 @@ def guest_unavailable_reason() -> str | None:
     return namespaces_unavailable_reason() or unavailable_reason()
 
 
-def boot(running: Running, closing: ExitStack, number: int = 0) -> Guest:
-    """Boot a guest on ``running`` that answers iperf3, until ``closing`` is closed. Raises BenchError.
+def boot(running: Running, closing: ExitStack) -> Guest:
+    """Boot a guest on ``running`` that answers iperf3, until ``closing`` is closed. Raises BenchError."""
+    return boot_many(running, closing, 1)[0]
 
-    ``number`` decides its addresses.
-    """
+
+def boot_many(running: Running, closing: ExitStack, count: int) -> list[Guest]:
+    """Boot some at the same time; only the first is meant to be talked to from the host. Raises BenchError."""
     evidence = Path(closing.enter_context(tempfile.TemporaryDirectory()))
     try:
-        config = GuestConfig(
-            image=build_image(extras=("iperf3",)),
-            evidence=evidence,
-            network=running.card(number),
-            name=f"guest{number}",
-            account=unprivileged_account(),
-            memory_mib=GUEST_MEMORY_MIB,
-            prefix=tuple(running.namespace.prefix()) if running.guest_inside and running.namespace else (),
-        )
-        guest = closing.enter_context(Guest(config))
-        guest.wait_ready()
-        guest.check(f"ip link set eth0 up && ip addr add {guest_address(number)}/{PREFIX_LENGTH} dev eth0")
-        guest.check(f"ip route add default via {GATEWAY}")
-        guest.check("iperf3 -s -D")
-        if running.namespace is not None:
-            # passt answers no pings without being allowed to by the host.
-            guest.check(f"arping -c 1 -w 5 -I eth0 {GATEWAY}")
+        guests = []
+        for number in range(count):
+            config = GuestConfig(
+                image=build_image(extras=("iperf3",)),
+                evidence=evidence,
+                network=running.card(number),
+                name=f"guest{number}",
+                account=unprivileged_account(),
+                memory_mib=GUEST_MEMORY_MIB,
+                prefix=_prefix(running),
+            )
+            guests.append(closing.enter_context(Guest(config)))
+        for number, guest in enumerate(guests):
+            guest.wait_ready(_BOOT_SECONDS + _BOOT_SECONDS_EACH * count)
+            _set_up(guest, number, running)
     except VdeVmnetError as error:
         raise BenchError(f"the guest: {error}") from error
-    return guest
+    return guests
+
+
+def _prefix(running: Running) -> tuple[str, ...]:
+    if not running.guest_inside:
+        return ()
+    assert running.namespace is not None
+    return tuple(running.namespace.prefix())
+
+
+def _set_up(guest: Guest, number: int, running: Running) -> None:
+    guest.check(f"ip link set eth0 up && ip addr add {guest_address(number)}/{PREFIX_LENGTH} dev eth0")
+    guest.check("iperf3 -s -D")
+    if running.namespace is not None:
+        guest.check(f"ip route add default via {GATEWAY}")
+        # passt answers no pings without being allowed to by the host.
+        guest.check(f"arping -c 1 -w 5 -I eth0 {GATEWAY}")
+
+
+class Online:
+    """Systems with guests on them, each from its first round until the last round of all."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[Running, list[Guest]]] = {}
+
+    def get(
+        self, system: System, closing: ExitStack, uplink: Uplink, wire: Wire, guests: int = 1
+    ) -> tuple[Running, list[Guest]]:
+        """Started and booted if it has not been, until ``closing`` is closed. Raises BenchError."""
+        if system.name not in self._kept:
+            closing.callback(self._kept.clear)
+            running = closing.enter_context(system.start(uplink, wire, guests))
+            self._kept[system.name] = running, boot_many(running, closing, guests)
+        return self._kept[system.name]
 
 
 def streams(running: Running, seconds: int, detail: dict[str, object]) -> dict[str, float]:

@@ -34,7 +34,8 @@ def describe(systems: Sequence[System]) -> dict[str, str]:
         "iperf3": _version(["iperf3", "--version"]),
         "C compiler": _version(["cc", "--version"]),
     }
-    found.update((system.name, system.version()) for system in systems)
+    for system in systems:
+        found[system.name] = "missing" if system.unavailable_reason() else system.version()
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Activity", "Memory", "activity", "memory", "tree"]
+__all__ = ["Activity", "Memory", "activity", "cores", "memory", "pin", "tree"]
 
 _PROC = Path("/proc")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -81,6 +81,17 @@ def memory(processes: Iterable[int]) -> Memory:
         rss += _number(rollup, "Rss:") * 1024
         pss += _number(rollup, "Pss:") * 1024
     return Memory(rss, pss)
+
+
+def cores() -> list[int]:
+    """Processor cores that we may use: where one thing is measured it has the first, and its load the last."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def pin(process: int, core: int) -> None:
+    """Keep all threads that it has on one processor core."""
+    for thread in (_PROC / str(process) / "task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
 
 
 def _stat(process: int) -> list[str]:

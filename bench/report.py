@@ -16,7 +16,7 @@ from bench.spread import Spread
 __all__ = ["Run", "ScenarioResult", "number", "to_json", "to_markdown"]
 
 #: Raised when the form of the JSON changes.
-_FORMAT = 2
+_FORMAT = 3
 _NOTHING = "–"
 
 
@@ -32,6 +32,8 @@ class ScenarioResult:
     samples: Sequence[Sample]
     #: Why it could not be measured, or not to the end; empty when it was.
     failure: str = ""
+    #: How long all its rounds took.
+    seconds: float = 0.0
 
     def comparisons(self) -> list[Comparison]:
         return [compare(row, self.samples) for row in self.rows]
@@ -75,6 +77,7 @@ def _scenario(result: ScenarioResult) -> dict[str, object]:
         "title": result.title,
         "rival": result.rival,
         "failure": result.failure,
+        "seconds": result.seconds,
         "samples": [
             {
                 "system": sample.system,
@@ -90,6 +93,7 @@ def _scenario(result: ScenarioResult) -> dict[str, object]:
 
 def _comparison(comparison: Comparison) -> dict[str, object]:
     row = comparison.row
+    curve = {**asdict(row.curve), "at": row.at} if row.curve else None
     return {
         "key": row.key,
         "label": row.label,
@@ -98,8 +102,14 @@ def _comparison(comparison: Comparison) -> dict[str, object]:
         "reference": asdict(comparison.reference) if comparison.reference else None,
         "ratio": asdict(comparison.ratio) if comparison.ratio else None,
         "target": _target(row.target) if row.target else "",
+        "limit": _limit(row.target) if row.target else None,
         "verdict": comparison.verdict.value,
+        "curve": curve,
     }
+
+
+def _limit(target: Target) -> dict[str, object]:
+    return {"subject": target.subject.value, "relation": target.relation.value, "value": target.limit}
 
 
 def to_markdown(run: Run) -> str:
@@ -111,7 +121,7 @@ def to_markdown(run: Run) -> str:
     missed: list[str] = []
     for result in run.results:
         unmeasured = "not measured, see below" if result.failure else ""
-        lines.append(f"| **{result.title}** | | {result.rival} | | | {unmeasured} |")
+        lines.append(f"| **{result.title}** | | {result.rival or _NOTHING} | | | {unmeasured} |")
         for comparison in result.comparisons():
             lines.append(_line(comparison))
             if comparison.verdict is Verdict.MISSED:
@@ -125,6 +135,7 @@ def to_markdown(run: Run) -> str:
         *_unmeasured(run.results),
         "",
         f"{run.date}; {', '.join(f'{key} {value}' for key, value in run.effort.items())}.",
+        f"It took {sum(result.seconds for result in run.results) / 60:.1f} minutes.",
         f"Load average before: {' '.join(f'{value:.2f}' for value in run.load)}.",
         "; ".join(f"{key}: {value}" for key, value in run.machine.items()) + ".",
     ]

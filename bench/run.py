@@ -1,4 +1,4 @@
-"""``python -m bench.run``: every scenario, ours and its rival in turn, one table at the end.
+"""``python -m bench.run``: every scenario, ours and its rival in turn; at the end one table, and plots.
 
 Exit status 0 when everything could be measured, whatever came out (a benchmark is not a test); 1 when something
 could not; 2 for wrong usage; 130 when it was interrupted.
@@ -10,19 +10,20 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
-from bench import machine, report
+from bench import machine, plot, report
 from bench.clients import Clients
 from bench.compare import C_SOCKET_VMNET, C_VDE_VMNET, OURS, Sample
 from bench.errors import BenchError
-from bench.scenarios import SCENARIOS, Bench, Effort, Scenario
+from bench.scenarios import GROUPS, Bench, Effort, Scenario
 from bench.simulated import CProgram, VmnetTcp
-from bench.systems import Passt, QemuTap, System, Uplink, VdeSwitch, VdeVmnet, Wire
+from bench.systems import DpdkRelay, Passt, QemuTap, System, Uplink, VdeSwitch, VdeVmnet, Wire
 
 __all__ = ["main"]
 
@@ -32,26 +33,29 @@ _RESULTS = _ROOT / "bench" / "results"
 
 #: Only when the program to compare with is named: most people do not have it.
 _ON_REQUEST: tuple[Scenario, ...] = (VmnetTcp(Wire.VDE, 1.3), VmnetTcp(Wire.STREAM, 1.2))
-_ALL = (*SCENARIOS, *_ON_REQUEST)
+_GROUPS = {**GROUPS, "vmnet": _ON_REQUEST}
+_ALL = tuple(scenario for group in _GROUPS.values() for scenario in group)
 
-_FULL = Effort("full", rounds=5, seconds=2.0, pings=10_000, idle_seconds=5.0, tcp_seconds=4)
-_QUICK = Effort("quick", rounds=2, seconds=0.7, pings=3_000, idle_seconds=2.0, tcp_seconds=3)
+_FULL = Effort("full", rounds=5, seconds=2.0, pings=10_000, idle_seconds=3.0, tcp_seconds=3)
+_QUICK = Effort("quick", rounds=2, seconds=0.7, pings=3_000, idle_seconds=1.0, tcp_seconds=2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit status."""
     options = _parse(arguments)
     if options.list:
-        for scenario in _ALL:
-            print(f"{scenario.name:32}{scenario.title}")
+        for group, members in _GROUPS.items():
+            print(group)
+            for scenario in members:
+                print(f"  {scenario.name:28}{scenario.title}")
         return 0
     effort = _QUICK if options.quick else _FULL
     if options.rounds is not None:
         effort = replace(effort, rounds=options.rounds)
     c_programs = {C_VDE_VMNET: options.original, C_SOCKET_VMNET: options.original_stream}
     usual = [one for one in _ALL if one not in _ON_REQUEST or c_programs[one.rival]]
-    chosen = [one for one in _ALL if one.name in options.only] if options.only else usual
-    everybody: list[System] = [VdeVmnet(options.daemon), VdeSwitch(), Passt(), QemuTap()]
+    chosen = _chosen(options.only) if options.only else usual
+    everybody: list[System] = [VdeVmnet(options.daemon), VdeSwitch(), Passt(), QemuTap(), DpdkRelay()]
     everybody += [CProgram(name, path) for name, path in c_programs.items()]
     wanted = {OURS} | {scenario.rival for scenario in chosen}
     systems = [system for system in everybody if system.name in wanted]
@@ -67,9 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     table = report.to_markdown(run)
     print(table)
-    stored = _store(run, table, _RESULTS if options.record else _BUILD / "results")
-    print(f"Raw result: {stored}")
+    root = _RESULTS if options.record else _BUILD / "results"
+    stored = _store(run, table, root)
+    print(f"Raw result: {stored.relative_to(_ROOT)}")
+    # Those of the committed results belong to a page, which shows all that there is.
+    if not options.record or not options.only:
+        for drawn in plot.draw(stored, root / "plots"):
+            print(f"Plot: {drawn.relative_to(_ROOT)}")
     return 0 if run.complete else 1
+
+
+def _chosen(names: Sequence[str]) -> list[Scenario]:
+    wanted = {scenario.name for name in names for scenario in _GROUPS.get(name, ())} | set(names)
+    return [scenario for scenario in _ALL if scenario.name in wanted]
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -82,7 +96,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help=f"pairs of samples (default: {_FULL.rounds}; --quick: {_QUICK.rounds})",
     )
-    add("--only", action="append", metavar="NAME", choices=[s.name for s in _ALL], help="repeatable")
+    add(
+        "--only",
+        action="append",
+        metavar="NAME",
+        choices=[*_GROUPS, *(scenario.name for scenario in _ALL)],
+        help="a scenario or a group of them (--list); repeatable",
+    )
     add("--record", action="store_true", help="store the result in bench/results, to be committed")
     add(
         "--daemon",
@@ -98,7 +118,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             metavar="PATH",
             help=f"the C {program}, compiled against the simulator, to compare with",
         )
-    add("--list", action="store_true", help="name the scenarios and end")
+    add("--list", action="store_true", help="name the scenarios by groups and end")
     options = parser.parse_args(arguments)
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -108,10 +128,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _measure(scenarios: Sequence[Scenario], systems: Sequence[System], effort: Effort) -> report.Run:
     for system in systems:
         reason = system.unavailable_reason()
-        if reason is not None:
+        if system.name == OURS and reason is not None:
             raise BenchError(reason)
         # A system that does not start at all ends the run here and not in every scenario.
-        if system.offers(Uplink.NONE):
+        if reason is None and system.offers(Uplink.NONE):
             with system.start(Uplink.NONE):
                 pass
     date = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -125,23 +145,28 @@ def _measure(scenarios: Sequence[Scenario], systems: Sequence[System], effort: E
 def _scenario(
     scenario: Scenario, systems: Sequence[System], clients: Clients, effort: Effort
 ) -> report.ScenarioResult:
+    began = time.monotonic()
     samples: list[Sample] = []
-    failure = scenario.unavailable_reason() or ""
+    sides = [system for system in systems if system.name in (OURS, scenario.rival)]
+    reasons = [*(system.unavailable_reason() for system in sides), scenario.unavailable_reason()]
+    failure = next(filter(None, reasons), "")
     try:
         with ExitStack() as closing:
             bench = Bench(clients, effort, closing)
             # A B A B …: what the machine does besides touches both alike.
             for number in range(effort.rounds if not failure else 0):
-                for system in systems:
-                    if system.name not in (OURS, scenario.rival):
-                        continue
+                for system in sides:
                     _progress(f"{scenario.title}: round {number + 1} of {effort.rounds}, {system.name}")
                     answer = scenario.measure(system, bench)
                     samples.append(Sample(system.name, number, answer.values, answer.detail))
     except BenchError as error:
         failure = " ".join(str(error).split())
     _progress("")
-    return report.ScenarioResult(scenario.name, scenario.title, scenario.rival, scenario.rows, samples, failure)
+    taken = time.monotonic() - began
+    print(f"{scenario.name}: {failure or 'done'} ({taken:.0f} s)", file=sys.stderr, flush=True)
+    return report.ScenarioResult(
+        scenario.name, scenario.title, scenario.rival, scenario.rows, samples, failure, round(taken, 1)
+    )
 
 
 def _progress(text: str) -> None:
@@ -156,7 +181,7 @@ def _store(run: report.Run, table: str, root: Path) -> Path:
     raw = folder / f"{when:%d-%H%M%S}.json"
     raw.write_text(report.to_json(run))
     raw.with_suffix(".md").write_text(table)
-    return raw.relative_to(_ROOT)
+    return raw
 
 
 if __name__ == "__main__":

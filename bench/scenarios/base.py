@@ -65,7 +65,7 @@ class Scenario(Protocol):
 
     @property
     def rival(self) -> str:
-        """The name of the system that ours is compared with."""
+        """The name of the system that ours is compared with, or NOBODY."""
 
     @property
     def title(self) -> str:

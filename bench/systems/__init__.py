@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from bench.systems import cards
 from bench.systems.base import System, Uplink, Wire, socket_group
+from bench.systems.dpdk import DpdkRelay
 from bench.systems.passt import Passt
 from bench.systems.qemu_tap import QemuTap
-from bench.systems.running import Command, Running, pidfile, place, start, stop
+from bench.systems.running import Command, Running, pidfile, place, start, stop, vhost_user_socket
 from bench.systems.vde_switch import VdeSwitch
 from bench.systems.vde_vmnet import VdeVmnet
 
 __all__ = [
     "Command",
+    "DpdkRelay",
     "Passt",
     "QemuTap",
     "Running",
@@ -31,4 +33,5 @@ __all__ = [
     "socket_group",
     "start",
     "stop",
+    "vhost_user_socket",
 ]

@@ -22,7 +22,7 @@ from bench.pidfile import PidfileWatch
 from bench.segment import guest_address
 from bench.systems.cards import Card
 
-__all__ = ["Command", "Running", "pidfile", "place", "start", "stop"]
+__all__ = ["Command", "Running", "pidfile", "place", "start", "stop", "vhost_user_socket"]
 
 #: Far above every promise: a system that needs longer is broken, not slow.
 _READY_SECONDS = 20.0
@@ -67,6 +67,11 @@ class Running:
     def memory(self) -> processes.Memory:
         return processes.memory(self.process_ids())
 
+    def pin(self, core: int) -> None:
+        """Keep all its threads on one processor core."""
+        for process in self.process_ids():
+            processes.pin(process, core)
+
     def leave_alone(self, seconds: float) -> None:
         """Wait. Raises BenchError when the system ends meanwhile."""
         ended = [os.pidfd_open(process.pid) for process in self._processes()]
@@ -108,6 +113,11 @@ def pidfile(folder: Path) -> list[str]:
 def place(folder: Path) -> Path:
     """Where a system makes what it is attached by."""
     return folder / "switch"
+
+
+def vhost_user_socket(place: Path, number: int) -> Path:
+    """Of one guest: such a socket serves no more."""
+    return place.with_name(f"guest-{number}")
 
 
 def start(

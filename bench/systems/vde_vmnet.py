@@ -10,13 +10,13 @@ from bench.netns import Namespace
 from bench.segment import GATEWAY
 from bench.systems import cards
 from bench.systems.base import Uplink, Wire, first_line, socket_group
-from bench.systems.running import Running, pidfile, place, start
+from bench.systems.running import Running, pidfile, place, start, vhost_user_socket
 
 __all__ = ["VdeVmnet"]
 
 
 class VdeVmnet:
-    """All its wires at once if need be: plugs are there beside whatever guests are attached by."""
+    """One of its wires at a time, as a rival has one."""
 
     name = OURS
 
@@ -47,7 +47,9 @@ class VdeVmnet:
             if wire is Wire.STREAM:
                 where = ["--stream", str(path)]
             elif wire is Wire.VHOST_USER:
-                where = [f"--vhost-user={_socket(path, number)}" for number in range(guests)]
+                # Plugs are there as well, for those who are idle beside the guests.
+                where = [str(path)]
+                where += [f"--vhost-user={vhost_user_socket(path, number)}" for number in range(guests)]
             else:
                 where = [str(path)]
             return [str(self._command), *options, *pidfile(folder), *where]
@@ -56,12 +58,7 @@ class VdeVmnet:
             if wire is Wire.STREAM:
                 return cards.stream(path)
             if wire is Wire.VHOST_USER:
-                return cards.vhost_user(lambda number: _socket(path, number))
+                return cards.vhost_user(lambda number: vhost_user_socket(path, number))
             return cards.vde(path)
 
         return start(command, None if uplink is Uplink.NONE else Namespace(), card)
-
-
-def _socket(place: Path, number: int) -> Path:
-    """Of one guest; a socket of vhost-user serves no more."""
-    return place.with_name(f"guest-{number}")

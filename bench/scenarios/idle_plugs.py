@@ -1,0 +1,65 @@
+"""What 16 idle neighbours cost plugs that talk: the same with them and without, in turn, within a sample.
+
+The neighbours behave as guests that have nothing to do: each has said once who it is, reads what is broadcast,
+and is otherwise silent. All are one process that sleeps.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from bench.compare import NOBODY, Relation, Row, Subject, Target
+from bench.scenarios.base import Answer, Bench
+from bench.scenarios.latency import round_trips
+from bench.scenarios.traffic import run_pairs
+from bench.spread import percentile
+from bench.systems import Running, System, Uplink
+
+__all__ = ["IdlePlugs"]
+
+_IDLE = 16
+_FIRST_STATION = 1000
+_SIZE = 64
+#: Whether they are there, stretch by stretch: neither comes first, nor always after the other.
+_ORDER = (True, False, False, True)
+_AS_FAST = Target(Subject.OURS, Relation.AT_LEAST, 0.97)
+_AS_SOON = Target(Subject.OURS, Relation.AT_MOST, 1.03)
+
+
+class IdlePlugs:
+    """Ours alone: it is compared with itself."""
+
+    name = "idle-plugs"
+    rival = NOBODY
+    title = f"Plug to plug beside {_IDLE} idle plugs"
+    rows = (
+        Row("pairs_1", f"one pair, {_SIZE} B, frames/s with them ÷ without", "", _AS_FAST, has_ratio=False),
+        Row("pairs_4", f"four pairs, {_SIZE} B, frames/s with them ÷ without", "", _AS_FAST, has_ratio=False),
+        Row("p50", "round trip, p50 with them ÷ without", "", _AS_SOON, has_ratio=False),
+    )
+
+    def unavailable_reason(self) -> str | None:
+        return None
+
+    def measure(self, system: System, bench: Bench) -> Answer:
+        found: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
+        with system.start(Uplink.NONE) as running:
+            for beside in _ORDER:
+                for key, value in _stretch(running, bench, beside).items():
+                    found[beside].setdefault(key, []).append(value)
+            running.check()
+        values = {key: sum(found[True][key]) / sum(found[False][key]) for key in found[True]}
+        return Answer(values, {"beside them": found[True], "alone": found[False]})
+
+
+def _stretch(running: Running, bench: Bench, beside: bool) -> dict[str, float]:
+    with ExitStack() as closing:
+        if beside:
+            closing.enter_context(bench.clients.start("hoard", running.directory, _FIRST_STATION, _IDLE))
+        rates = {
+            f"pairs_{pairs}": run_pairs(
+                bench.clients, running.directory, pairs=pairs, size=_SIZE, seconds=bench.effort.seconds / 2
+            ).frames_per_second
+            for pairs in (1, 4)
+        }
+        return {**rates, "p50": percentile(round_trips(running, bench, bench.effort.pings // 2), 0.5)}
