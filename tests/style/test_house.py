@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from vde_vmnet import __version__, errors
-from vde_vmnet.cli import doctor, run
+from vde_vmnet.cli import share
+from vde_vmnet.cli.verbs import VERBS
 from vde_vmnet.config.arguments import build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -87,8 +88,20 @@ def test_changelog_has_the_form_of_keep_a_changelog() -> None:
 def test_documented_help_is_the_real_one() -> None:
     page = (ROOT / "docs" / "reference" / "cli.md").read_text()
     shown = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
-    parsers = (build_parser(), run.build_parser(), doctor.build_parser())
+    parsers = (build_parser(), *(verb.build_parser() for verb in VERBS.values()))
     assert shown == [parser.format_help() for parser in parsers], "run `make docs`"
+
+
+def test_manual_pages_and_completion_scripts_are_those_of_the_program() -> None:
+    place = PACKAGE / "share"
+    there = {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file()}
+    assert there == share.files(), "run `make docs`"
+
+
+def test_every_command_is_in_the_help_of_the_program() -> None:
+    listed = build_parser().format_help().split("first word:")[1].split("Environment:")[0]
+    for name in VERBS:
+        assert re.search(rf"(?:vde_vmnet|,) {name}\b", listed), name
 
 
 def test_version_is_written_once() -> None:

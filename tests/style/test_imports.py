@@ -26,6 +26,7 @@ RANKS = {
     "keeper": 3,
     "ports": 3,
     "doctor": 3,
+    "observe": 3,
     "uplinks": 3,
     "segment": 3,
     "opened": 3,
@@ -74,6 +75,9 @@ PURE = (
     "uplinks/linux/firewall.py",
     "uplinks/linux/ruleset.py",
     "uplinks/linux/vpn.py",
+    "observe/snapshot.py",
+    "observe/tables.py",
+    "observe/views.py",
     "wire/bootptab.py",
     "wire/console.py",
     "wire/leases.py",
@@ -100,6 +104,10 @@ OBSERVERS = {"demo", "testing.py"} | {
     f"control/{path.name}"
     for path in (PACKAGE / "control").glob("*.py")
     if path.name not in ("__init__.py", "paths.py")
+}
+OBSERVERS |= {"observe"} | {
+    f"cli/{name}.py"
+    for name in ("change", "events", "fdb", "leases", "logs", "observing", "ports", "status", "top")
 }
 #: What root runs before it drops: the standard library and ourselves.
 ROOT_MODULES = [

@@ -17,6 +17,8 @@ from tests.support.netns import Namespace
 
 pytestmark = pytest.mark.root
 
+HEAD = ["ADDRESS", "MAC", "NAME", "EXPIRES", "PORT", "RESERVED"]
+
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Daemon]:
@@ -51,7 +53,7 @@ def test_what_it_is_like_as_one_line(network: Daemon) -> None:
 
 def test_the_mtu_and_the_lease(network: Daemon, tmp_path: Path) -> None:
     assert "mtu 4000" in network.host.run("ip", "link", "show", network.device)
-    assert command(network.host, "leases").stdout == "No leases\n"
+    assert command(network.host, "leases", str(network.directory)).stdout.splitlines() == ["\t".join(HEAD)]
     script = tmp_path / "script"
     script.write_text('#!/bin/busybox sh\n[ "$1" = bound ] && echo "BOUND $ip $mtu"\n')
     script.chmod(0o755)
@@ -61,10 +63,10 @@ def test_the_mtu_and_the_lease(network: Daemon, tmp_path: Path) -> None:
     assert bound[2] == "4000"
     for argv in ((), (str(network.directory),)):
         listed = json.loads(command(network.host, "leases", "--json", *argv).stdout)
-        assert [(one["address"], one["mac"]) for one in listed] == [(bound[1], guest.mac)]
-    table = command(network.host, "leases").stdout.splitlines()
-    assert table[0].split() == ["ADDRESS", "MAC", "NAME", "EXPIRES"]
-    assert table[1].split()[:2] == [bound[1], guest.mac]
+        assert (bound[1], guest.mac) in [(one["address"], one["mac"]) for one in listed]
+    table = command(network.host, "leases", str(network.directory)).stdout.splitlines()
+    assert table[0].split("\t") == HEAD
+    assert table[1].split("\t")[:2] == [bound[1], guest.mac]
 
 
 def test_leases_of_a_network_that_is_not_there(network: Daemon) -> None:
@@ -76,7 +78,6 @@ def test_leases_of_a_network_that_is_not_there(network: Daemon) -> None:
 def test_leases_are_not_everybody_s(network: Daemon) -> None:
     refused = command(network.host, "leases", program=as_user.program("nobody"))
     assert refused.returncode == 4, refused.stderr
-    assert "Run with sudo" in refused.stderr
 
 
 def test_a_forward_beyond_the_network_is_refused(network: Daemon) -> None:

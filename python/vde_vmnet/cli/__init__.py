@@ -5,79 +5,27 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 import vde_vmnet
 from vde_vmnet import log
+from vde_vmnet.cli.verbs import VERBS
 from vde_vmnet.config import arguments
 from vde_vmnet.config.model import DaemonConfig
-from vde_vmnet.errors import ConfigurationError, VdeVmnetError
+from vde_vmnet.errors import ConfigurationError, UnavailableError, VdeVmnetError
 
 __all__ = ["VERBS", "main", "report_errors", "run_daemon"]
 
 _log = logging.getLogger(__name__)
 
 
-def _demo(argv: Sequence[str]) -> int:
-    from vde_vmnet import demo  # not imported by the daemon, which runs as root
-
-    return demo.main(list(argv))
-
-
-def _install(argv: Sequence[str]) -> int:
-    from vde_vmnet.cli import install
-
-    return install.install_main(argv)
-
-
-def _uninstall(argv: Sequence[str]) -> int:
-    from vde_vmnet.cli import install
-
-    return install.uninstall_main(argv)
-
-
-def _run(argv: Sequence[str]) -> int:
-    from vde_vmnet.cli import run
-
-    return run.main(argv)
-
-
-def _sudoers(argv: Sequence[str]) -> int:
-    from vde_vmnet.cli import sudoers
-
-    return sudoers.main(argv)
-
-
-def _doctor(argv: Sequence[str]) -> int:
-    from vde_vmnet.cli import doctor
-
-    return doctor.main(argv)
-
-
-def _leases(argv: Sequence[str]) -> int:
-    from vde_vmnet.cli import leases
-
-    return leases.main(argv)
-
-
-#: First words that are a command; a switch directory of such a name is written ``./NAME``.
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {
-    "demo": _demo,
-    "doctor": _doctor,
-    "install": _install,
-    "leases": _leases,
-    "run": _run,
-    "sudoers": _sudoers,
-    "uninstall": _uninstall,
-}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (without the program's name) and return the exit status."""
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] in VERBS:
-        return report_errors(lambda: VERBS[given[0]](given[1:]))
+        return report_errors(lambda: VERBS[given[0]].run(given[1:]))
     return run_daemon(given, arguments.build_parser(), arguments.parse)
 
 
@@ -85,12 +33,26 @@ def report_errors(command: Callable[[], int]) -> int:
     """Run ``command`` with the log set up; what it raises becomes one line and an exit status."""
     log.configure(debug="DEBUG" in os.environ)
     try:
-        return command()
+        status = command()
+        sys.stdout.flush()
     except VdeVmnetError as error:
         _log.error("%s", error)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("vde_vmnet"):
+            raise
+        missing = UnavailableError(
+            f'The Python package "{error.name}" is not installed', next_step=f"pip install {error.name}"
+        )
+        _log.error("%s", missing)
+        return missing.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has had enough. What is still in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def run_daemon(argv: Sequence[str], parser: argparse.ArgumentParser, parse: Callable[..., DaemonConfig]) -> int:

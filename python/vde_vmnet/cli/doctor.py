@@ -107,7 +107,7 @@ def _checks(wanted: IPv4Network | None, vdeswitch: Path | None) -> Iterator[Chec
 
 def _reach(vdeswitch: Path) -> Check:
     who = looking.person(os.environ)
-    places = looking.places(vdeswitch, who)
+    places = looking.places(looking.socket_of(vdeswitch), who)
     return reach.judge(who, places, looking.group_names(places))
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path, PurePosixPath
 
-from vde_vmnet.config.arguments import Parser
+from vde_vmnet.config.arguments import GnuHelp, Parser
 from vde_vmnet.errors import ConfigurationError, PrivilegeError, UnavailableError, VdeVmnetError
 from vde_vmnet.keeper import Stopped, stop_raises
 from vde_vmnet.privileges import DEFAULT_SOCKET_GROUP
@@ -27,7 +27,7 @@ from vde_vmnet.service.plan import Plan, describe, installation, record_path
 from vde_vmnet.service.prefix import refuse_if_others_may_write
 from vde_vmnet.service.record import Record, describe_removal
 
-__all__ = ["install_main", "uninstall_main"]
+__all__ = ["install_main", "install_parser", "uninstall_main", "uninstall_parser"]
 
 _PREFIX = "/opt/vde"
 _INTERRUPTED = 130
@@ -35,7 +35,7 @@ _INTERRUPTED = 130
 
 def install_main(argv: Sequence[str], *, manager: str | None = None, run: Runner = run_command) -> int:
     """``vde_vmnet install``; ``manager`` and ``run`` are for tests. Raises VdeVmnetError."""
-    options = _parser("install").parse_args(argv)
+    options = install_parser().parse_args(argv)
     manager = manager or _manager()
     prefix, root = _places(options)
     previous = read_record(prefix, root)
@@ -73,7 +73,7 @@ def install_main(argv: Sequence[str], *, manager: str | None = None, run: Runner
 
 def uninstall_main(argv: Sequence[str], *, run: Runner = run_command) -> int:
     """``vde_vmnet uninstall``; ``run`` is for tests. Raises VdeVmnetError."""
-    options = _parser("uninstall").parse_args(argv)
+    options = uninstall_parser().parse_args(argv)
     prefix, root = _places(options)
     if root == Path("/"):
         refuse_if_others_may_write("--prefix", Path(prefix))  # the record says what is removed
@@ -92,10 +92,22 @@ def uninstall_main(argv: Sequence[str], *, run: Runner = run_command) -> int:
     return 0
 
 
+def install_parser() -> argparse.ArgumentParser:
+    """What ``install`` knows."""
+    return _parser("install")
+
+
+def uninstall_parser() -> argparse.ArgumentParser:
+    """What ``uninstall`` knows."""
+    return _parser("uninstall")
+
+
 def _parser(verb: str) -> argparse.ArgumentParser:
     installing = verb == "install"
     parser = Parser(
         prog=f"vde_vmnet {verb}",
+        usage=f"vde_vmnet {verb} [OPTION]...",
+        formatter_class=GnuHelp,
         description="Install this program and start it as a service, with launchd or systemd."
         if installing
         else "Stop the services and remove what `vde_vmnet install` installed below PREFIX.",

@@ -7,12 +7,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from vde_vmnet.config.arguments import Parser
+from vde_vmnet.config.arguments import GnuHelp, Parser
 from vde_vmnet.errors import ConfigurationError
 from vde_vmnet.service.networks import ServiceNetwork, check_plain
 from vde_vmnet.service.sudoers import GROUP, VAR_RUN, daemon_sudoers, lima_sudoers
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 #: Where Lima looks first.
 _USUAL_PLACE = "/opt/socket_vmnet/bin/socket_vmnet"
@@ -20,10 +20,12 @@ _USUAL_PLACE = "/opt/socket_vmnet/bin/socket_vmnet"
 _DAEMON_GROUP = "staff"
 
 
-def main(argv: Sequence[str]) -> int:
-    """Raises ConfigurationError."""
+def build_parser() -> argparse.ArgumentParser:
+    """What ``sudoers`` knows."""
     parser = Parser(
         prog="vde_vmnet sudoers",
+        usage="vde_vmnet sudoers [OPTION]...",
+        formatter_class=GnuHelp,
         description="Print sudoers rules; install them as root, mode 0440, in /etc/sudoers.d.",
     )
     parser.add_argument("--lima", action="store_true", help="for Lima with its default networks")
@@ -43,17 +45,25 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--socket-vmnet",
         metavar="PATH",
-        default=shutil.which("socket_vmnet") or _USUAL_PLACE,
-        help="what Lima's paths.socketVMNet says (default: %(default)s); root must own it and all above it",
+        help="what Lima's paths.socketVMNet says (default: where it is found, else"
+        f" {_USUAL_PLACE}); root must own it and all above it",
     )
     parser.add_argument(
         "--group",
+        metavar="GROUP",
         help=f'who may, and with Lima who may plug in (default: "{_DAEMON_GROUP}"; with --lima "{GROUP}")',
     )
     parser.add_argument(
         "--var-run", metavar="DIR", default=VAR_RUN, help="Lima's paths.varRun (default: %(default)s)"
     )
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Raises ConfigurationError."""
+    options = build_parser().parse_args(argv)
+    if options.socket_vmnet is None:
+        options.socket_vmnet = shutil.which("socket_vmnet") or _USUAL_PLACE
     if options.group is None:
         options.group = GROUP if options.lima else _DAEMON_GROUP
     _check(options)

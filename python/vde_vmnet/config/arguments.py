@@ -34,9 +34,13 @@ With a command of its own as the first word:
   vde_vmnet demo                show a rootless guest on a network, in namespaces of its own
   vde_vmnet doctor              say what is in the way of a network on this host
   vde_vmnet run -- COMMAND...   run a VM with its network, which ends with it
+  vde_vmnet status, top, ports, fdb, leases, events, logs
+                                look at a running network
+  vde_vmnet kick, port, reserve, forward, log-level, reload, shutdown
+                                change a running network
   vde_vmnet install, uninstall  as a service of launchd or systemd; --dry-run shows the plan
-  vde_vmnet leases              print which guest has which address
   vde_vmnet sudoers [--lima]    print the rules with which users, or Lima, may run it with sudo
+  vde_vmnet completion SHELL    print the completion script of bash, zsh or fish
 
 Environment:
   DEBUG                         any value: log more

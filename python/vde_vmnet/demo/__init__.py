@@ -12,12 +12,14 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import NoReturn
 
+from vde_vmnet.config.arguments import GnuHelp
 from vde_vmnet.demo import unprivileged
 from vde_vmnet.demo.accounts import Account, unprivileged_account
 from vde_vmnet.demo.checks import CHECKS, USER_CHECKS, Row, Scene, Surroundings, run_check
@@ -29,7 +31,7 @@ from vde_vmnet.demo.netns import Namespace, connect
 from vde_vmnet.demo.screen import Screen
 from vde_vmnet.errors import ConfigurationError, UnavailableError
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 _GATEWAY = "192.168.105.1"
 _NETWORK = IPv4Network("192.168.105.0/24")
@@ -46,13 +48,12 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigurationError(f"vde_vmnet demo: {message}", next_step="See vde_vmnet demo --help")
 
 
-def main(argv: list[str]) -> int:
-    """Run the demo; 0 when every row of its table held, 1 when one did not, 130 when interrupted.
-
-    Raises VdeVmnetError when it could not be carried out at all.
-    """
+def build_parser() -> argparse.ArgumentParser:
+    """What ``demo`` knows."""
     parser = _Parser(
         prog="vde_vmnet demo",
+        usage="vde_vmnet demo [OPTION]...",
+        formatter_class=GnuHelp,
         description="Start a network, boot a small Linux guest on it under QEMU as an unprivileged user, and"
         " show what guest and host reach of each other. Without root it is the user-mode network; as root it is"
         " the kernel's, in namespaces with a world around it. The host's own network is not touched.",
@@ -65,7 +66,15 @@ def main(argv: list[str]) -> int:
         help="keep the guest's console, the daemon's log and QEMU's command line in DIR (without it they are"
         " kept only when something failed)",
     )
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the demo; 0 when every row of its table held, 1 when one did not, 130 when interrupted.
+
+    Raises VdeVmnetError when it could not be carried out at all.
+    """
+    options = build_parser().parse_args(argv)
     _require()
     screen = Screen(sys.stdout)
     with Interrupts() as interrupts, ExitStack() as closing:

@@ -20,7 +20,7 @@ from vde_vmnet.doctor.leftovers import Pid, Record
 from vde_vmnet.doctor.reach import Person, Place, Serving
 from vde_vmnet.errors import VdeVmnetError
 
-__all__ = ["group_names", "person", "pidfiles", "places", "qemu", "records", "stale_sockets"]
+__all__ = ["group_names", "person", "pidfiles", "places", "qemu", "records", "socket_of", "stale_sockets"]
 
 #: Where services of ours, the original's and Lima's put theirs.
 _PIDFILES = ("vde_vmnet*.pid", "vde*.pid", "socket_vmnet*.pid")
@@ -52,17 +52,20 @@ def group_names(found: list[Place]) -> dict[int, str]:
     return names
 
 
-def places(vdeswitch: Path, who: Person) -> list[Place]:
-    """The directories that lead to the socket, and it; up to the first that is not there or closed to us."""
+def socket_of(vdeswitch: Path) -> Path:
+    """Where guests connect: the control socket of a switch directory, or the path itself."""
     target = Path(os.path.realpath(vdeswitch))
-    if target.is_dir() or not _is_socket(target):
-        target /= sockets.CONTROL_NAME
+    return target if _is_socket(target) else target / sockets.CONTROL_NAME
+
+
+def places(socket: Path, who: Person) -> list[Place]:
+    """The directories that lead to it, and it; up to the first that is not there or closed to us."""
     found = []
-    for path in (*reversed(target.parents), target):
+    for path in (*reversed(socket.parents), socket):
         found.append(_place(path, who, ourselves=who.uid == os.geteuid()))
         if found[-1].mode is None or found[-1].hidden:
             break
-    return found if found[-1].path == target else [*found, Place(target, None, hidden=found[-1].hidden)]
+    return found if found[-1].path == socket else [*found, Place(socket, None, hidden=found[-1].hidden)]
 
 
 def _is_socket(path: Path) -> bool:

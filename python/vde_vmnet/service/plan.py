@@ -28,6 +28,9 @@ __all__ = [
 
 Command = tuple[str, ...]
 
+#: What of the package goes below PREFIX/share.
+_SHARE = "vde_vmnet/share/"
+
 
 @dataclass(frozen=True)
 class TextFile:
@@ -115,6 +118,7 @@ def installation(
     """The plan for these networks. ``with_vde_switch`` is for launchd only."""
     environment = Environment(prefix / "lib/vde_vmnet", python, version, payload)
     files = [_launcher(prefix, environment, name, where) for name, where in sorted(payload.commands.items())]
+    files += _shared(prefix, payload)
     services: list[str] = []
     logs: list[str] = []
     if manager == "launchd":
@@ -138,6 +142,15 @@ def installation(
         with_vde_switch=with_vde_switch,
         start=start,
     )
+
+
+def _shared(prefix: PurePosixPath, payload: Payload) -> list[TextFile]:
+    """Manual pages and completion scripts, where programs look for them."""
+    return [
+        TextFile(prefix / "share" / name.removeprefix(_SHARE), payload.files[name].decode())
+        for name in sorted(payload.files)
+        if name.startswith(_SHARE)
+    ]
 
 
 def _launcher(prefix: PurePosixPath, environment: Environment, name: str, where: str) -> TextFile:

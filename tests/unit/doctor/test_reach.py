@@ -87,14 +87,16 @@ def test_looking_at_a_living_a_dead_and_no_switch(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(control))
         listening.listen()
-        found = looking.places(control.parent, me)
+        found = looking.places(looking.socket_of(control.parent), me)
         assert [one.path for one in found][-2:] == [control.parent, control]
         assert found[-1].serving is Serving.YES
         assert judge(me, found, looking.group_names(found)).level is Level.OK
-        assert looking.places(control, me)[-1].path == control, "a socket's own path is taken too"
-    assert looking.places(control.parent, me)[-1].serving is Serving.NO
+        assert looking.places(looking.socket_of(control), me)[-1].path == control, (
+            "a socket's own path is taken too"
+        )
+    assert looking.places(looking.socket_of(control.parent), me)[-1].serving is Serving.NO
     assert looking.stale_sockets(control.parent) == [control]
-    missing = looking.places(tmp_path / "none", me)
+    missing = looking.places(looking.socket_of(tmp_path / "none"), me)
     assert judge(me, missing, {}).blame is UnavailableError
     assert looking.stale_sockets(tmp_path / "none") == []
 
