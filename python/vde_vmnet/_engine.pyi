@@ -7,7 +7,7 @@ others. All methods may be called from any thread; those that say so wait for th
 GIL released, for well under a millisecond; a signal handler that raises ends the wait.
 """
 
-from typing import Literal, TypedDict, final, type_check_only
+from typing import Literal, NotRequired, TypedDict, final, type_check_only
 
 __all__ = ["Completion", "Engine", "EngineError", "__version__"]
 
@@ -42,13 +42,22 @@ class Event(TypedDict):
     # trouble: something goes wrong at an endpoint, which goes on (frames are lost and counted); each kind of
     #   trouble is told once a minute at most. engine_failed: the engine's thread has ended by itself, and with
     #   it every endpoint.
+    # capture_ended: on request or by itself, and why.
     # newcomer: somebody whom nobody knows sends to a door; told once, until admit() answers.
-    kind: Literal["first_mac", "endpoint_down", "trouble", "newcomer", "engine_failed"]
-    endpoint: int  # -1 for engine_failed
+    kind: Literal["first_mac", "endpoint_down", "trouble", "newcomer", "capture_ended", "engine_failed"]
+    endpoint: int  # -1 for engine_failed and capture_ended
     port: int
     mac: str  # first_mac only, else ""
-    reason: str  # endpoint_down, trouble and engine_failed, else ""
+    reason: str  # endpoint_down, trouble, capture_ended and engine_failed, else ""
     address: bytes  # newcomer only: a path, or b"\0" and an abstract name (Linux); else b""
+    capture: NotRequired[int]  # these three for capture_ended only
+    frames: NotRequired[int]
+    dropped: NotRequired[int]
+
+@type_check_only
+class CaptureCounters(TypedDict):
+    frames: int  # recorded
+    dropped: int  # for which there was no room
 
 # What vmnet.framework needs comes as addresses of symbols, which the caller keeps loaded: the engine opens no
 # library and knows no names. A wrong address ends the process.
@@ -221,6 +230,40 @@ class Engine:
         Every port is up at first; one that has no endpoints is no error. Waits for the engine's thread. Raises
         ValueError (port outside 0…65535), EngineError (engine ended).
         """
+
+    def start_capture(
+        self,
+        *,
+        fd: int,
+        ports: list[int] | None = None,
+        snaplen: int = 262_144,
+        buffer: int = 4_194_304,
+        program: list[tuple[int, int, int, int]] | None = None,
+        limit: int | None = None,
+    ) -> int:
+        """Write copies of frames to ``fd`` as pcapng from now on, and return the capture's number (never reused).
+
+        The engine owns ``fd`` from here on, as in attach(). A socket or a pipe becomes non-blocking; a thread of
+        the capture's own writes to it, when the processor has nothing better to do. Without ``ports`` each frame
+        is recorded where it enters; with them where it enters one of them (inbound) and where it leaves
+        through one (outbound). Of each at most ``snaplen`` bytes are kept. ``buffer`` bytes (128 KiB to 64 MiB)
+        may wait to be written; frames that do not fit are lost, counted, and told in the file. ``program``: a
+        filter as pcap_compile() makes it, (code, jt, jf, k) each. The capture ends by stop_capture(), when the
+        reader goes or shuts its end of a socket down, after ``limit`` frames, or with the engine; what waits
+        is then still written, and what each interface has seen. capture_ended says so each time. At most
+        8 at once. Waits for the engine's thread. Raises ValueError (range, a program that is refused),
+        OSError (``fd`` is not open), EngineError (too many captures, engine ended).
+        """
+
+    def stop_capture(self, *, capture: int) -> CaptureCounters | None:
+        """End a capture; None when there is none of this number, which is no error.
+
+        What waits is still written after this; the descriptor is closed then, or after the reader has taken
+        nothing for two seconds. Waits for the engine's thread. Raises EngineError (engine ended).
+        """
+
+    def captures(self) -> dict[int, CaptureCounters]:
+        """Those that go on, by number. Waits for the engine's thread. Raises EngineError (engine ended)."""
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, oldest first; empty when nothing did. Never waits."""

@@ -153,6 +153,11 @@ class _Worker:
                 )
             elif event["kind"] == "trouble":
                 _log.warning("%s", event["reason"])
+            elif event["kind"] == "capture_ended":
+                _log.info(
+                    "Capture %d has ended, %s: %d frames, %d dropped",
+                    *(event["capture"], event["reason"], event["frames"], event["dropped"]),
+                )
             elif event["endpoint"] == self._uplink_endpoint:
                 self._fail(
                     UplinkError(

@@ -3,6 +3,7 @@
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use vde_engine::capture::CaptureStats;
 use vde_engine::mac_table::Station;
 use vde_engine::port::PortError;
 use vde_engine::stats::DropReason;
@@ -48,6 +49,13 @@ pub(crate) fn counters<'py>(py: Python<'py>, stats: &EndpointStats) -> PyResult<
     Ok(dict)
 }
 
+pub(crate) fn capture<'py>(py: Python<'py>, stats: &CaptureStats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("frames", stats.frames)?;
+    dict.set_item("dropped", stats.dropped)?;
+    Ok(dict)
+}
+
 pub(crate) fn station<'py>(py: Python<'py>, station: &Station) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("mac", station.mac.to_string())?;
@@ -58,6 +66,7 @@ pub(crate) fn station<'py>(py: Python<'py>, station: &Station) -> PyResult<Bound
 
 pub(crate) fn event<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyDict>> {
     let mut sender: &[u8] = &[];
+    let mut capture = None;
     let (kind, endpoint, port, mac, reason) = match event {
         Event::Newcomer { endpoint, port, address } => {
             sender = address;
@@ -69,6 +78,10 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, 
         }
         Event::Trouble { endpoint, port, reason } => {
             ("trouble", Some(*endpoint), *port, String::new(), reason.as_str())
+        }
+        Event::CaptureEnded { stats, reason } => {
+            capture = Some(stats);
+            ("capture_ended", None, 0, String::new(), reason.as_str())
         }
         Event::EngineFailed { reason } => ("engine_failed", None, 0, String::new(), reason.as_str()),
     };
@@ -82,5 +95,10 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, 
     dict.set_item("mac", mac)?;
     dict.set_item("reason", reason)?;
     dict.set_item("address", PyBytes::new(py, sender))?;
+    if let Some(stats) = capture {
+        dict.set_item("capture", stats.capture)?;
+        dict.set_item("frames", stats.frames)?;
+        dict.set_item("dropped", stats.dropped)?;
+    }
     Ok(dict)
 }

@@ -11,7 +11,7 @@ use vde_engine::port::{self, Kind, Port};
 use vde_engine::{EndpointId, EngineConfig, Pending};
 
 use crate::vmnet::{BlockRuntime, Interface, VmnetFunctions};
-use crate::{EngineError, PATIENCE, convert, slirp};
+use crate::{EngineError, PATIENCE, capture, convert, slirp};
 
 /// Longest ageing time: a year. More is a mistake.
 const MAX_AGEING: f64 = 365.0 * 86_400.0;
@@ -197,6 +197,44 @@ impl Engine {
     fn set_port(&self, py: Python<'_>, port: i64, up: bool) -> PyResult<()> {
         let number = port_number(port)?;
         answer(py, || self.inner.set_port(number, up))
+    }
+
+    #[pyo3(signature = (*, fd, ports = None, snaplen = 262_144, buffer = 4_194_304, program = None, limit = None))]
+    #[allow(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn start_capture(
+        &self,
+        py: Python<'_>,
+        fd: i32,
+        ports: Option<Vec<u16>>,
+        snaplen: u32,
+        buffer: usize,
+        program: Option<Vec<capture::Bpf>>,
+        limit: Option<u64>,
+    ) -> PyResult<u64> {
+        let config = capture::config(ports, snaplen, buffer, program, limit)?;
+        let target = port::descriptor::duplicate(fd).map_err(|error| convert::os_error(&error))?;
+        let mut number = 0;
+        answer(py, || {
+            let (capture, started) = self.inner.start_capture(target, config)?;
+            number = capture;
+            Ok(started)
+        })?;
+        port::descriptor::close(fd);
+        Ok(number)
+    }
+
+    #[pyo3(signature = (*, capture))]
+    fn stop_capture<'py>(&self, py: Python<'py>, capture: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let stats = answer(py, || self.inner.stop_capture(capture))?;
+        stats.map(|stats| convert::capture(py, &stats)).transpose()
+    }
+
+    fn captures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for stats in answer(py, || self.inner.captures())? {
+            dict.set_item(stats.capture, convert::capture(py, &stats)?)?;
+        }
+        Ok(dict)
     }
 
     fn take_events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

@@ -1,5 +1,6 @@
 //! `vde_vmnet._engine`: the engine for Python. Converts, nothing else; `_engine.pyi` is its manual.
 
+mod capture;
 mod convert;
 mod engine;
 mod slirp;

@@ -69,6 +69,8 @@ pub(crate) struct Endpoint {
     pub(crate) port: Box<dyn Port>,
     pub(crate) counters: Counters,
     pub(crate) queue: EgressQueue,
+    /// It is a place on the switch, and no door.
+    pub(crate) is_place: bool,
     /// Its port was put down: every frame from it and to it is dropped.
     pub(crate) down: bool,
     /// Frames of the batch at hand that go here, by number.
@@ -106,6 +108,7 @@ impl Endpoint {
             port,
             counters: Counters::default(),
             queue: EgressQueue::default(),
+            is_place: true,
             down: false,
             outgoing: Vec::new(),
             cuts: false,

@@ -2,13 +2,15 @@
 
 use std::any::Any;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::capture::writer::{self, Control};
+use crate::capture::{self, CaptureConfig, CaptureId, CaptureStats, MOST_CAPTURES, Tap};
 use crate::endpoint::EndpointStats;
 use crate::error::EngineError;
 use crate::event::{EndpointId, Event, EventQueue};
@@ -16,7 +18,7 @@ use crate::mac_table::{MacTable, Station};
 use crate::port::Port;
 use crate::port::slirp::Forward;
 use crate::runtime::{Attachment, Command, Loop};
-use crate::sys::Waker;
+use crate::sys::{Waker, ring};
 
 /// Requests under way before a further one has to wait; the loop takes all of them at once.
 const COMMANDS: usize = 64;
@@ -39,11 +41,19 @@ impl Default for EngineConfig {
 /// A running engine. All methods may be called from any thread; dropping it ends it.
 pub struct Engine {
     commands: SyncSender<Command>,
-    waker: Waker,
+    waker: Arc<Waker>,
     events: Arc<EventQueue>,
     /// Why the thread ended, once it has.
     ended: Arc<OnceLock<String>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    captures: Mutex<Captures>,
+}
+
+/// The captures' threads, of those also that are over and still have something to write.
+#[derive(Default)]
+struct Captures {
+    started: CaptureId,
+    writers: Vec<(Arc<Control>, JoinHandle<()>)>,
 }
 
 /// An answer under way.
@@ -96,7 +106,8 @@ impl Engine {
         };
         let thread =
             thread::Builder::new().name("vde-engine".into()).spawn(body).map_err(EngineError::Start)?;
-        Ok(Self { commands, waker, events, ended, thread: Mutex::new(Some(thread)) })
+        let (waker, captures) = (Arc::new(waker), Mutex::default());
+        Ok(Self { commands, waker, events, ended, thread: Mutex::new(Some(thread)), captures })
     }
 
     /// Put a port on the switch. The answer is the endpoint's number; if whoever asked is gone before the loop
@@ -159,6 +170,55 @@ impl Engine {
         self.ask(|reply| Command::SetPort(port, up, reply))
     }
 
+    /// Write what is captured from now on to `target`, a socket or a pipe that becomes non-blocking, or a file. It ends
+    /// by [`Engine::stop_capture`], when its reader goes or shuts its end of a socket down, after the limit of
+    /// frames, and with the engine; what waits is then still written. [`Event::CaptureEnded`] says so each time.
+    ///
+    /// # Errors
+    /// [`EngineError::TooManyCaptures`], [`EngineError::Capture`], [`EngineError::Ended`].
+    pub fn start_capture(
+        &self,
+        target: OwnedFd,
+        config: CaptureConfig,
+    ) -> Result<(CaptureId, Pending<()>), EngineError> {
+        let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        captures.writers.retain(|(_, thread)| !thread.is_finished());
+        if captures.writers.len() >= MOST_CAPTURES {
+            return Err(EngineError::TooManyCaptures);
+        }
+        captures.started += 1;
+        let id = captures.started;
+        let (commands, waker) = (self.commands.clone(), Arc::clone(&self.waker));
+        let leave = move |reason| {
+            // Fails only when the loop has ended, and with it the capture.
+            let _ = commands.send(Command::StopCapture(id, reason, None));
+            waker.wake();
+        };
+        let buffer = config.buffer.clamp(*capture::BUFFERS.start(), *capture::BUFFERS.end());
+        let (producer, consumer) = ring(buffer);
+        let (control, thread) =
+            writer::start(consumer, target, Box::new(leave)).map_err(EngineError::Capture)?;
+        captures.writers.push((Arc::clone(&control), thread));
+        let tap = Tap::new(id, config, producer, control);
+        Ok((id, self.ask(|reply| Command::StartCapture(tap, reply))?))
+    }
+
+    /// End a capture; its numbers, if it was there.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`].
+    pub fn stop_capture(&self, capture: CaptureId) -> Result<Pending<Option<CaptureStats>>, EngineError> {
+        self.ask(|reply| Command::StopCapture(capture, "stopped", Some(reply)))
+    }
+
+    /// The numbers of all captures that go on.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`].
+    pub fn captures(&self) -> Result<Pending<Vec<CaptureStats>>, EngineError> {
+        self.ask(Command::Captures)
+    }
+
     /// The numbers of all endpoints.
     ///
     /// # Errors
@@ -185,13 +245,20 @@ impl Engine {
         self.events.descriptor()
     }
 
-    /// Close every endpoint and wait for the thread to end. A second call does nothing.
+    /// Close every endpoint, end every capture (half a second at most), and wait for the threads to end. A second call does nothing.
     pub fn close(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // Sending fails only when the thread has ended already.
             let _ = self.commands.send(Command::Stop);
             self.waker.wake();
+            let _ = thread.join();
+        }
+        let writers = std::mem::take(&mut self.captures.lock().unwrap_or_else(PoisonError::into_inner).writers);
+        for (control, _) in &writers {
+            control.hurry();
+        }
+        for (_, thread) in writers {
             let _ = thread.join();
         }
     }

@@ -11,6 +11,12 @@ pub enum EngineError {
     /// The thread has ended: closed, or failed for the reason given.
     #[error("The engine has ended: {0}")]
     Ended(String),
+    /// There are as many captures as there may be.
+    #[error("There are {} captures already, of which none has ended", crate::capture::MOST_CAPTURES)]
+    TooManyCaptures,
+    /// The kernel gave no descriptor or thread for a capture, or does not take its target.
+    #[error("Cannot start the capture")]
+    Capture(#[source] io::Error),
     /// The poller does not take the descriptor.
     #[error("Cannot watch the descriptor of {name}")]
     Register {

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::capture::CaptureStats;
 use crate::frame::MacAddress;
 
 /// Number of an endpoint, for the caller; never used again.
@@ -54,6 +55,13 @@ pub enum Event {
         /// What happens.
         reason: String,
     },
+    /// A capture has ended, on request or by itself.
+    CaptureEnded {
+        /// Its numbers.
+        stats: CaptureStats,
+        /// Why.
+        reason: String,
+    },
     /// The loop has ended by itself.
     EngineFailed {
         /// Why.
@@ -68,7 +76,7 @@ impl Event {
             | Self::Newcomer { endpoint, .. }
             | Self::EndpointDown { endpoint, .. }
             | Self::Trouble { endpoint, .. } => Some(*endpoint),
-            Self::EngineFailed { .. } => None,
+            Self::CaptureEnded { .. } | Self::EngineFailed { .. } => None,
         }
     }
 }

@@ -15,6 +15,9 @@
 //! | `egress` | what a destination gets of a batch: as it is, cut, or joined |
 //! | `endpoint`, `endpoints` | one port in the loop: its counters, its queue, whether it is being waited for |
 //! | `alarms` | when to come back to a port that nobody tells when it can go on |
+//! | [`bpf`] | which frames a capture wants (pure) |
+//! | [`pcapng`] | what a capture's file consists of (pure) |
+//! | [`capture`] | copies of frames into a ring, and from there to whoever reads |
 //! | [`event`] | what the control plane is told |
 //! | `runtime` | the one loop: poll, read a batch, switch, write a batch |
 //! | [`engine`] | the handle: starts the loop's thread and talks to it |
@@ -23,6 +26,8 @@
 //! dropped raises exactly one counter; no panic leaves the thread.
 
 mod alarms;
+pub mod bpf;
+pub mod capture;
 mod egress;
 mod endpoint;
 mod endpoints;
@@ -33,6 +38,7 @@ pub mod frame;
 pub mod framing;
 pub mod mac_table;
 pub mod offload;
+pub mod pcapng;
 pub mod pool;
 pub mod port;
 mod runtime;

@@ -21,6 +21,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use crate::alarms::Alarms;
+use crate::capture::Taps;
 use crate::egress::Shaper;
 use crate::endpoint::{Endpoint, Paused};
 use crate::endpoints::Endpoints;
@@ -78,6 +79,8 @@ pub(crate) struct Loop {
     batch: Batch,
     pool: BufferPool,
     shaper: Shaper,
+    /// What is captured; none while nothing is.
+    taps: Option<Box<Taps>>,
     started: Instant,
     now: Instant,
     /// The last poll had to wait.
@@ -115,6 +118,7 @@ impl Loop {
             batch: Batch::new(),
             pool: BufferPool::default(),
             shaper: Shaper::default(),
+            taps: None,
             started: now,
             now,
             rested: true,
@@ -333,6 +337,9 @@ impl Loop {
 
     /// Write each destination's share of the batch that `source` sent.
     fn deliver(&mut self, source: Slot, large: bool) {
+        if let Some(taps) = &mut self.taps {
+            taps.record(&self.batch, source, &self.endpoints, &self.touched);
+        }
         let may_wait = large && self.touched.len() == 1;
         while let Some(destination) = self.touched.pop() {
             let Some(target) = self.endpoints.get_mut(destination) else { continue };

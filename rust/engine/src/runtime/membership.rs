@@ -25,6 +25,7 @@ impl Loop {
         let is_place = io.sources().is_none();
         let mut endpoint = Endpoint::new(id, member, name, io);
         endpoint.down = !self.switch.is_up(port);
+        endpoint.is_place = is_place;
         self.endpoints.put(slot, endpoint);
         if is_place {
             self.switch.join(member);

@@ -1,9 +1,11 @@
 //! What the handle asks of the loop, and how the loop answers.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use super::Loop;
+use crate::capture::{CaptureId, CaptureStats, Tap, Taps};
 use crate::endpoint::{Endpoint, EndpointStats};
 use crate::error::EngineError;
 use crate::event::EndpointId;
@@ -27,6 +29,10 @@ pub(crate) enum Command {
     Admit(EndpointId, Vec<u8>, Option<EndpointId>, SyncSender<()>),
     Forward(EndpointId, Forward, bool, SyncSender<io::Result<()>>),
     SetPort(u16, bool, SyncSender<()>),
+    StartCapture(Tap, SyncSender<()>),
+    /// Nobody waits for an answer to a capture that ends by itself.
+    StopCapture(CaptureId, &'static str, Option<SyncSender<Option<CaptureStats>>>),
+    Captures(SyncSender<Vec<CaptureStats>>),
     Counters(SyncSender<Vec<EndpointStats>>),
     Stations(SyncSender<Vec<Station>>),
     Stop,
@@ -63,6 +69,21 @@ impl Loop {
                 Command::SetPort(port, up, reply) => {
                     self.set_port(port, up);
                     let _ = reply.send(());
+                }
+                Command::StartCapture(tap, reply) => {
+                    let taps = self.taps.get_or_insert_with(|| Box::new(Taps::new(Arc::clone(&self.events))));
+                    taps.start(tap, &self.endpoints);
+                    let _ = reply.send(());
+                }
+                Command::StopCapture(id, reason, reply) => {
+                    let stats = self.taps.as_mut().and_then(|taps| taps.stop(id, reason));
+                    self.taps.take_if(|taps| taps.is_empty());
+                    if let Some(reply) = reply {
+                        let _ = reply.send(stats);
+                    }
+                }
+                Command::Captures(reply) => {
+                    let _ = reply.send(self.taps.as_ref().map_or_else(Vec::new, |taps| taps.stats()));
                 }
                 Command::Counters(reply) => {
                     let _ = reply.send(self.endpoints.all().map(Endpoint::stats).collect());

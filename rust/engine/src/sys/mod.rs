@@ -1,4 +1,5 @@
-//! The poller, level triggered, one file for each kernel; and the waker of a thread that waits in it.
+//! The poller, level triggered, one file for each kernel; the waker of a thread that waits in it, and
+//! what passes bytes to a thread that does not matter much.
 //!
 //! Level triggered on purpose: what was not read is reported again, so that the loop neither has to read until
 //! the kernel says "no more" (a system call a frame on a quiet network) nor to remember who had more.
@@ -10,12 +11,19 @@ use std::time::Duration;
 
 mod few;
 #[cfg(target_os = "linux")]
+#[path = "idle_linux.rs"]
+mod idle;
+#[cfg(target_os = "macos")]
+#[path = "idle_macos.rs"]
+mod idle;
+#[cfg(target_os = "linux")]
 #[path = "many_linux.rs"]
 mod many;
 #[cfg(target_os = "macos")]
 #[path = "many_macos.rs"]
 mod many;
 mod poller;
+mod ring;
 #[cfg(target_os = "linux")]
 #[path = "timer_linux.rs"]
 mod timer;
@@ -24,8 +32,10 @@ mod timer;
 mod timer;
 mod waker;
 
+pub(crate) use idle::run_when_idle;
 pub(crate) use many::Many;
 pub(crate) use poller::Poller;
+pub(crate) use ring::{Consumer, Producer, ring};
 pub(crate) use timer::Timer;
 pub(crate) use waker::{Waker, WakerEnd};
 
