@@ -241,18 +241,18 @@ class Engine:
         program: list[tuple[int, int, int, int]] | None = None,
         limit: int | None = None,
     ) -> int:
-        """Write copies of frames to ``fd`` as pcapng from now on, and return the capture's number (never reused).
+        """Write copies of frames to ``fd`` as pcapng from now on; return the capture's number (never reused).
 
-        The engine owns ``fd`` from here on, as in attach(). A socket or a pipe becomes non-blocking; a thread of
-        the capture's own writes to it, when the processor has nothing better to do. Without ``ports`` each frame
-        is recorded where it enters; with them where it enters one of them (inbound) and where it leaves
-        through one (outbound). Of each at most ``snaplen`` bytes are kept. ``buffer`` bytes (128 KiB to 64 MiB)
-        may wait to be written; frames that do not fit are lost, counted, and told in the file. ``program``: a
-        filter as pcap_compile() makes it, (code, jt, jf, k) each. The capture ends by stop_capture(), when the
-        reader goes or shuts its end of a socket down, after ``limit`` frames, or with the engine; what waits
-        is then still written, and what each interface has seen. capture_ended says so each time. At most
-        8 at once. Waits for the engine's thread. Raises ValueError (range, a program that is refused),
-        OSError (``fd`` is not open), EngineError (too many captures, engine ended).
+        The engine owns ``fd`` from here on, as in attach(). A socket or a pipe becomes non-blocking; a thread
+        of the capture's own writes to it, when the processor has nothing better to do. Without ``ports`` each
+        frame is recorded where it enters; with them where it enters one of them (inbound) and where it
+        leaves through one (outbound). Of each at most ``snaplen`` bytes are kept. ``buffer`` bytes (128 KiB to
+        64 MiB) may wait to be written; frames that do not fit are lost, counted, and told in the file.
+        ``program``: a filter as pcap_compile() makes it, (code, jt, jf, k) each. The capture ends by
+        stop_capture(), when the reader goes or shuts its end of a socket down, after ``limit`` frames, or
+        with the engine; what waits is then still written, and what each interface has seen. capture_ended
+        says so each time. At most 8 at once. Waits for the engine's thread. Raises ValueError (range, a
+        program that is refused), OSError (``fd`` is not open), EngineError (too many captures, engine ended).
         """
 
     def stop_capture(self, *, capture: int) -> CaptureCounters | None:

@@ -56,6 +56,12 @@ struct Captures {
     writers: Vec<(Arc<Control>, JoinHandle<()>)>,
 }
 
+impl Captures {
+    fn forget_the_finished(&mut self) {
+        self.writers.retain(|(_, thread)| !thread.is_finished());
+    }
+}
+
 /// An answer under way.
 pub struct Pending<T> {
     reply: Receiver<T>,
@@ -182,7 +188,7 @@ impl Engine {
         config: CaptureConfig,
     ) -> Result<(CaptureId, Pending<()>), EngineError> {
         let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
-        captures.writers.retain(|(_, thread)| !thread.is_finished());
+        captures.forget_the_finished();
         if captures.writers.len() >= MOST_CAPTURES {
             return Err(EngineError::TooManyCaptures);
         }
@@ -216,6 +222,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Ended`].
     pub fn captures(&self) -> Result<Pending<Vec<CaptureStats>>, EngineError> {
+        self.captures.lock().unwrap_or_else(PoisonError::into_inner).forget_the_finished();
         self.ask(Command::Captures)
     }
 

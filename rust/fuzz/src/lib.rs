@@ -1,6 +1,7 @@
 //! The targets: functions that panic when their one-sentence invariant does not hold for some bytes.
 
 mod adopt;
+mod bpf;
 mod checksum;
 mod frame;
 mod offload;
@@ -21,10 +22,11 @@ pub struct Target {
 }
 
 /// Everything there is.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     frame::TARGET,
     checksum::TARGET,
     adopt::TARGET,
+    bpf::TARGET,
     offload::TARGET,
     switch::TARGET,
     stream::TARGET,
