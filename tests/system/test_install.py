@@ -80,6 +80,10 @@ def test_installed_it_runs_and_removed_it_leaves_nothing(place: Path, mounts: Mo
     assert run(installed, "--version").stdout == run(PROGRAM, "--version").stdout
     ordinary = ("setpriv", "--reuid=nobody", "--regid=65534", "--clear-groups")
     assert run(*ordinary, prefix / "bin/socket_vmnet_client", "--version").returncode == 0
+    assert (prefix / "share/man/man1/vde_vmnet-status.1").is_file()
+    # What commands about a running network need is there: this one gets as far as looking for it.
+    looked = run(*ordinary, installed, "status", place / "none")
+    assert looked.returncode == 3 and "No network with a control socket runs at" in looked.stderr
     hostile = {"PYTHONPATH": str(place), "PATH": "/usr/bin:/bin"}
     (place / "vde_vmnet.py").write_text("raise SystemExit(99)")
     assert subprocess.run([installed, "--version"], cwd=place, env=hostile, check=False).returncode == 0

@@ -51,7 +51,7 @@ def install_main(argv: Sequence[str], *, manager: str | None = None, run: Runner
         networks,
         python=PurePosixPath(python.path),
         version=python.version,
-        payload=running_package(),
+        payload=running_package(python.version),
         with_vde_switch=_wants_vde_switch(options, previous),
         start=not options.no_start and root == Path("/") and _can_start(manager),
     )
@@ -260,6 +260,9 @@ def _installed(plan: Plan, root: Path) -> str:
     environment = plan.environment
     whose = ", which only root can change" if root == Path("/") else ""
     lines += [f"It runs on {environment.python} ({'.'.join(map(str, environment.version))}){whose}"]
+    if not any(name.startswith("msgspec/") for name in environment.payload.files):
+        ours = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+        lines += [f"Without control socket and the commands that use it, whose packages are here for {ours}"]
     lines += [f"Guests plug into {network.switch}" for network in plan.networks] if plan.start else []
     if plan.logs and root == Path("/"):
         lines += [f"Logs: {' '.join(plan.logs)}"]
