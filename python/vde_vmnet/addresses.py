@@ -73,6 +73,9 @@ class Reservation:
             raise ValueError(f'"{name}" is not a host name (letters, digits and hyphens, at most 63)')
         return cls(mac, address, name or None)
 
+    def __str__(self) -> str:
+        return f"{self.mac}={self.address}" + (f",{self.name}" if self.name is not None else "")
+
 
 @dataclass(frozen=True)
 class Forward:

@@ -16,7 +16,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vde_vmnet import privileges, recovery, uplinks
+from vde_vmnet.addresses import Reservation
 from vde_vmnet.config.model import DaemonConfig, network_id
+from vde_vmnet.control.opening import open_control
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 from vde_vmnet.keeper import (
     ChildKeeper,
@@ -48,6 +50,10 @@ class _Network:
     uplink: Uplink
     undo: recovery.UndoRecord
     pidfile: Pidfile | None
+
+    def reserve(self, one: Reservation, on: bool) -> None:
+        """In the process with the record."""
+        self.uplink.reserve(one, on=on)
 
     def release_record(self) -> None:
         """In the process that is not the keeper: locks live and die with the keeper."""
@@ -109,6 +115,7 @@ def _open(
     segments = open_segments(config, identity, gid, closing, has_uplink=uplink.name != "none")
     segments += open_sockets(config, identity, gid, closing)
     segments += open_console(config, identity, closing)
+    segments += open_control(config, identity, gid, closing, uplink=uplink.name)
     if privileged:
         undo = recovery.UndoRecord.create(network_id(config.switch.key))
         for segment in segments:
@@ -142,7 +149,11 @@ def _keep(
 
     with ours:
         return Keeper(
-            ours, worker, on_ready=lambda: _tell_ready(network, os.getpid()), open_guest_mac=open_guest_mac
+            ours,
+            worker,
+            on_ready=lambda: _tell_ready(network, os.getpid()),
+            open_guest_mac=open_guest_mac,
+            reserve=network.reserve,
         ).run()
 
 
@@ -228,6 +239,7 @@ def _keeper_status(network: _Network, channel: socket.socket, worker: int, closi
                 worker,
                 on_ready=lambda: _tell_ready(network, worker),
                 open_guest_mac=no_guest_mac,
+                reserve=network.reserve,
                 prepare=lambda: network.uplink.prepare(network.undo),
             ).run()
     except BaseException:  # noqa: BLE001 - the end of a forked process: there is no caller to raise to
@@ -290,5 +302,11 @@ def _serve(
         else:
             _tell_ready(network, os.getpid())
 
-    worker.serve(listeners, opened, keeper, ready, json=config.json)
+    def reserve(one: Reservation, on: bool) -> None:
+        if keeper is not None:
+            keeper.reserve(one, on=on)
+        else:
+            network.uplink.reserve(one, on=on)
+
+    worker.serve(listeners, opened, keeper, ready, reserve=reserve, json=config.json)
     return 0

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from vde_vmnet import errors
-from vde_vmnet.addresses import MacAddress
+from vde_vmnet.addresses import MacAddress, Reservation
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 
 __all__ = [
@@ -104,15 +104,18 @@ class Keeper:
         *,
         on_ready: Callable[[], object],
         open_guest_mac: Callable[[str], tuple[int, str]],
+        reserve: Callable[[Reservation, bool], None],
         prepare: Callable[[], None] | None = None,
     ) -> None:
         """``channel``: our end of the pair. ``worker``: its pid. ``open_guest_mac``: a descriptor and its
-        name for one more guest MAC; may raise VdeVmnetError. ``prepare``: what the uplink's ``open`` in the
+        name for one more guest MAC; ``reserve``: keep an address for a guest, or no longer. Both may raise
+        VdeVmnetError. ``prepare``: what the uplink's ``open`` in the
         worker may ask for, once; None where it is opened here."""
         self._channel = channel
         self._worker = worker
         self._on_ready = on_ready
         self._open_guest_mac = open_guest_mac
+        self._reserve = reserve
         self._prepare = prepare
         self._stopping = False
         self._buffer = b""
@@ -226,6 +229,14 @@ class Keeper:
             ):
                 fd, name = self._open_guest_mac(str(MacAddress.parse(str(request["mac"]))))
                 reply, descriptors = {"ok": name}, [fd]
+            elif (
+                isinstance(request, dict)
+                and set(request) == {"do", "reservation"}
+                and request["do"] in ("reserve", "unreserve")
+            ):
+                one = Reservation.parse(str(request["reservation"]))
+                self._reserve(one, request["do"] == "reserve")
+                reply = {"ok": "done"}
             else:
                 reply = {"error": "unknown request"}
         except (ValueError, VdeVmnetError) as error:
@@ -286,6 +297,10 @@ class KeeperChannel:
             raise UplinkError("The keeper sent no descriptor")
         os.set_blocking(descriptors[0], False)
         return descriptors[0], reply
+
+    def reserve(self, one: Reservation, *, on: bool) -> None:
+        """Keep an address for a guest, or no longer. Raises what the uplink's ``reserve`` raised there."""
+        self._ask({"do": "reserve" if on else "unreserve", "reservation": str(one)})
 
     def _ask(self, request: dict[str, str]) -> tuple[str, list[int]]:
         try:

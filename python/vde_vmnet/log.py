@@ -9,7 +9,7 @@ as text these are ``key=value`` at its end, as JSON they are fields; observers g
 
 from __future__ import annotations
 
-import json
+import json as json_module
 import logging
 import os
 import re
@@ -19,18 +19,19 @@ from collections.abc import Mapping
 from typing import Literal
 
 __all__ = [
-    "Format",
+    "Level",
     "RateLimit",
     "about",
     "configure",
     "fields",
-    "level",
+    "get_level",
+    "is_written",
     "level_name",
     "one_line",
     "set_level",
 ]
 
-Format = Literal["text", "json"]
+Level = Literal["debug", "info", "warning", "error"]
 Value = str | int | float
 
 #: A message that repeats is written this often at once, and so often a second from then on; what is left out
@@ -39,7 +40,12 @@ _BURST, _PER_SECOND = 512, 2.0
 #: Different messages: there are some hundred in the code.
 _MOST = 1024
 _PLAIN = re.compile(r"[^\s\"=]+")
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LEVELS: dict[Level, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 
 def about(event: str, **given: Value | None) -> dict[str, object]:
@@ -78,7 +84,7 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = f"{record.levelname:5} | {_written(record)}"
         pairs = [f"{key}={_shown(value)}" for key, value in fields(record).items()]
-        when = f"{_time(record)} " if self._timed else ""
+        when = f"{_date(record, ' ')} " if self._timed else ""
         return f"{when}{' '.join([line, *pairs])}"
 
 
@@ -93,7 +99,7 @@ class _Json(logging.Formatter):
             "pid": record.process or 0,
         }
         # A field of a line is never one of ours.
-        return json.dumps({**fields(record), **told}, ensure_ascii=False)
+        return json_module.dumps({**fields(record), **told}, ensure_ascii=False)
 
 
 class RateLimit(logging.Filter):
@@ -121,19 +127,19 @@ class RateLimit(logging.Filter):
         return True
 
 
-def configure(*, debug: bool, form: Format = "text", least: str | None = None) -> None:
-    """Send the package's log to stderr; called from the command line, and again when it has been parsed."""
+def configure(*, level: Level, json: bool = False, timed: bool = False) -> None:
+    """Send the package's log to stderr; from the command line, and again by a daemon, which is ``timed``."""
     logging.addLevelName(logging.WARNING, "WARN")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if form == "json" else _Text(timed=not _is_journal(os.environ)))
+    handler.setFormatter(_Json() if json else _Text(timed=timed and not _is_journal(os.environ)))
     handler.addFilter(RateLimit())
     root = logging.getLogger("vde_vmnet")
     root.handlers[:] = [handler]
     root.propagate = False
-    set_level(least or ("debug" if debug else "info"))
+    set_level(level)
 
 
-def set_level(name: str) -> None:
+def set_level(name: Level) -> None:
     """The least that is written; observers get what is info at least in any case."""
     root = logging.getLogger("vde_vmnet")
     if root.handlers:
@@ -141,13 +147,19 @@ def set_level(name: str) -> None:
     root.setLevel(min(_LEVELS[name], logging.INFO))
 
 
-def level() -> str:
+def get_level() -> Level:
     """What ``set_level`` was told."""
     root = logging.getLogger("vde_vmnet")
     return level_name(root.handlers[0].level if root.handlers else root.level)
 
 
-def level_name(number: int) -> str:
+def is_written(number: int) -> bool:
+    """Whether a line of that level goes to stderr."""
+    root = logging.getLogger("vde_vmnet")
+    return bool(root.handlers) and number >= root.handlers[0].level
+
+
+def level_name(number: int) -> Level:
     """The highest of our four that is not above ``number``."""
     return next((name for name, least in reversed(_LEVELS.items()) if number >= least), "debug")
 
@@ -155,13 +167,18 @@ def level_name(number: int) -> str:
 def _time(record: logging.LogRecord) -> str:
     """RFC 3339 with milliseconds, local time."""
     zone = time.strftime("%z", time.localtime(record.created))
-    date = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(record.created))
-    return f"{date}.{int(record.msecs):03d}{zone[:3]}:{zone[3:]}"
+    return f"{_date(record, 'T')}{zone[:3]}:{zone[3:]}"
+
+
+def _date(record: logging.LogRecord, between: str) -> str:
+    """Local time with milliseconds."""
+    date = time.strftime(f"%Y-%m-%d{between}%H:%M:%S", time.localtime(record.created))
+    return f"{date}.{int(record.msecs):03d}"
 
 
 def _shown(value: Value) -> str:
     text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) else json_module.dumps(text, ensure_ascii=False)
 
 
 def _is_journal(environment: Mapping[str, str]) -> bool:

@@ -12,17 +12,22 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vde_vmnet._engine import Engine
+from vde_vmnet.addresses import Reservation
+from vde_vmnet.control.network import LeaseSource, Network, Overseer
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel, let_stop_signals_in
+from vde_vmnet.log import about
 from vde_vmnet.ports.base import UPLINK_PORT, Greeter, Listener
 from vde_vmnet.uplinks.base import OpenedUplink
-from vde_vmnet.uplinks.linux.dnsmasq import lease_event
+from vde_vmnet.uplinks.leases import LeaseTable
+from vde_vmnet.uplinks.linux.dnsmasq import LeaseEvent, lease_event
 
 if TYPE_CHECKING:
     from vde_vmnet._engine import Event  # a shape in the stub, not an object of the module
@@ -43,18 +48,21 @@ def serve(
     keeper: KeeperChannel | None,
     ready: Callable[[], None],
     *,
+    reserve: Callable[[Reservation, bool], None],
     json: bool = False,
 ) -> None:
     """Serve until a stop signal or until the keeper is gone. ``ready`` is called when guests can plug in.
 
     ``json``: say what the uplink reports as one line on standard output, just before that.
 
+    ``reserve``: keep an address for a guest, or no longer; asks the keeper, where there is one.
+
     ``listeners`` are made here, once the engine that they hand descriptors to is there.
 
     Raises UplinkError when the uplink is lost, InternalError when the engine fails.
     """
     _raise_descriptor_limit()
-    asyncio.run(_Worker(listeners, opened, keeper, json=json).run(ready))
+    asyncio.run(_Worker(listeners, opened, keeper, reserve, json=json).run(ready))
 
 
 def _raise_descriptor_limit() -> None:
@@ -70,17 +78,20 @@ class _Worker:
         listeners: Sequence[Callable[[Engine], Listener]],
         opened: OpenedUplink,
         keeper: KeeperChannel | None,
+        reserve: Callable[[Reservation, bool], None],
         *,
         json: bool,
     ) -> None:
         self._opened = opened
         self._json = json
         self._keeper = keeper
+        self._change_reservation = reserve
         self._engine = Engine()
         self._listeners = [make(self._engine) for make in listeners]
         self._uplink_endpoint = -1
         self._guest_macs: set[str] = set()
         self._leases: OrderedDict[str, str] = OrderedDict()
+        self._lease_table = LeaseTable()
         self._service_buffer = b""
         self._ended: asyncio.Future[None]
 
@@ -97,6 +108,13 @@ class _Worker:
         if self._opened.service_log_fd is not None:
             os.set_blocking(self._opened.service_log_fd, False)
             loop.add_reader(self._opened.service_log_fd, self._on_service_log)
+        leases: LeaseSource = self._opened.leases or self._lease_table
+        network = Network(
+            self._engine, self._listeners, self._opened, leases, self._stop, self._reserve, time.time()
+        )
+        for overseer in self._listeners:
+            if isinstance(overseer, Overseer):
+                overseer.oversee(network)
         try:
             if self._opened.endpoint is not None:
                 self._uplink_endpoint = self._opened.endpoint.attach(self._engine, UPLINK_PORT)
@@ -131,7 +149,7 @@ class _Worker:
 
     def _stop(self, why: str) -> None:
         if not self._ended.done():
-            _log.info("Stopping: %s", why)
+            _log.info("Stopping: %s", why, extra=about("stopping", reason=why))
             self._ended.set_result(None)
 
     def _fail(self, error: VdeVmnetError) -> None:
@@ -152,7 +170,8 @@ class _Worker:
                     InternalError(f"The engine failed: {event['reason']}", next_step="Please report this")
                 )
             elif event["kind"] == "trouble":
-                _log.warning("%s", event["reason"])
+                told = about("trouble", port=event["port"], endpoint=event["endpoint"])
+                _log.warning("%s", event["reason"], extra=told)
             elif event["kind"] == "capture_ended":
                 _log.info(
                     "Capture %d has ended, %s: %d frames, %d dropped",
@@ -172,7 +191,12 @@ class _Worker:
         if event["port"] in (UPLINK_PORT, UPLINK_PORT - 1):
             return
         labels = (one.label(event["endpoint"]) for one in self._listeners)
-        _log.info("%s has MAC address %s", next(filter(None, labels), "A guest"), event["mac"])
+        _log.info(
+            "%s has MAC address %s",
+            next(filter(None, labels), "A guest"),
+            event["mac"],
+            extra=about("first_mac", port=event["port"], endpoint=event["endpoint"], mac=event["mac"]),
+        )
         if not self._opened.per_guest_mac or self._keeper is None or event["mac"] in self._guest_macs:
             return
         self._guest_macs.add(event["mac"])
@@ -186,6 +210,9 @@ class _Worker:
             _log.error("Guest %s will not hear the network: %s", mac, error)
             return
         self._engine.attach(port=UPLINK_PORT, kind="tap", fd=fd, name=name, receive_only=True)
+
+    def _reserve(self, one: Reservation, on: bool) -> None:
+        self._ask_keeper(lambda: self._change_reservation(one, on))
 
     def _ask_keeper(self, ask: Callable[[], None]) -> None:
         """Run one request while nobody else reads the channel. Blocks for milliseconds; frames flow on."""
@@ -223,10 +250,26 @@ class _Worker:
             line = raw[:_SERVICE_LINE].decode("utf-8", "replace")
             _log.debug("%s", line)
             lease = lease_event(line)
-            if lease is not None and lease.kind == "ack" and self._opened.on_lease is not None:
+            if lease is not None:
+                self._on_lease(lease)
+
+    def _on_lease(self, lease: LeaseEvent) -> None:
+        if lease.kind == "ack":
+            self._lease_table.given(lease.mac, lease.address, lease.name, time.time())
+            if self._opened.on_lease is not None:
                 self._opened.on_lease(lease.mac, lease.address, lease.name)
-            if lease is not None and self._is_news(lease.mac, f"{lease.kind} {lease.address}"):
-                _log.info("Lease: %s %s %s %s", lease.kind, lease.address, lease.mac, lease.name or "-")
+        elif lease.kind in ("release", "decline"):
+            self._lease_table.released(lease.address)
+        if self._is_news(lease.mac, f"{lease.kind} {lease.address}"):
+            event = {"ack": "lease", "release": "release"}.get(lease.kind, "lease_refused")
+            _log.info(
+                "Lease: %s %s %s %s",
+                lease.kind,
+                lease.address,
+                lease.mac,
+                lease.name or "-",
+                extra=about(event, mac=lease.mac, address=lease.address, name=lease.name),
+            )
 
     def _is_news(self, mac: str, what: str) -> bool:
         known = self._leases.pop(mac, None)

@@ -270,7 +270,7 @@ def test_a_directory_that_the_service_user_cannot_reach(tmp_path: Path) -> None:
 )
 def test_bad_usage_is_one_clear_line(tmp_path: Path, argv: tuple[str, ...], status: int, message: str) -> None:
     done = run(*argv, cwd=tmp_path)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    lines = [line for line in done.stderr.splitlines() if "ERROR | " in line]
     assert done.returncode == status and len(lines) == 1 and message in lines[0], done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,8 @@ from typing import NoReturn
 
 import pytest
 
-from vde_vmnet.errors import InternalError, UplinkError
+from vde_vmnet.addresses import Reservation
+from vde_vmnet.errors import InternalError, UnavailableError, UplinkError
 from vde_vmnet.keeper import Keeper, KeeperChannel
 
 Work = Callable[[socket.socket], int]
@@ -42,9 +43,14 @@ def keep(
     def refuse(mac: str) -> tuple[int, str]:
         raise UplinkError(f"No descriptor for {mac}")
 
+    def reserve(one: Reservation, on: bool) -> None:
+        raise UnavailableError(f"{one}, {on}: not here")
+
     try:
         with ours:
-            return Keeper(ours, worker, on_ready=on_ready, open_guest_mac=open_guest_mac or refuse).run()
+            return Keeper(
+                ours, worker, on_ready=on_ready, open_guest_mac=open_guest_mac or refuse, reserve=reserve
+            ).run()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

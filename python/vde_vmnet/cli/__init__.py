@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def report_errors(command: Callable[[], int]) -> int:
     """Run ``command`` with the log set up; what it raises becomes one line and an exit status."""
-    log.configure(debug="DEBUG" in os.environ)
+    log.configure(level="debug" if "DEBUG" in os.environ else "info")
     try:
         status = command()
         sys.stdout.flush()
@@ -74,6 +74,7 @@ def _serve(argv: Sequence[str], parser: argparse.ArgumentParser, parse: Callable
         # The original prints its usage too; one line of it is enough beside a message that names the fault.
         sys.stdout.write(f"Usage: {parser.usage} (see {parser.prog} --help)\n")
         raise
+    log.configure(level=config.log.level, json=config.log.json, timed=True)
     if os.geteuid() != os.getuid():
         _log.warning("Seems to run with SETUID, which is insecure and highly discouraged; see README.md")
     from vde_vmnet import daemon  # after the cheap refusals

@@ -14,7 +14,7 @@ from typing import NoReturn
 from uuid import UUID
 
 from vde_vmnet.addresses import Forward, Ipv4Plan, NamedForward, Reservation
-from vde_vmnet.config import access, console, listeners, network, switch
+from vde_vmnet.config import access, console, control, listeners, network, switch
 from vde_vmnet.config.choice import choice
 from vde_vmnet.config.model import Backend, DaemonConfig, Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError
@@ -91,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     switch.add_options(add)
     listeners.add_options(add)
     console.add_options(add)
+    control.add_options(add)
     add_vmnet_options(add)
     network.add_options(add)
     add(
@@ -171,12 +172,13 @@ def parse(arguments: argparse.Namespace, *, debug: bool, warn: Callable[[str], N
         more_switches=tuple(more),
         listeners=beside,
         console=console.parse(arguments),
+        control=control.parse(arguments),
+        log=control.log_config(arguments, debug=debug),
         uplink=_uplink(arguments, warn),
         backend=choice(Backend, arguments.backend, "Unknown --backend", Backend.AUTO),
         user=arguments.user,
         pidfile=Path(arguments.pidfile).absolute() if arguments.pidfile else None,
         json=arguments.json,
-        debug=debug,
     )
 
 

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 from vde_vmnet.addresses import Forward, Ipv4Plan, NamedForward, Reservation, digest
@@ -14,8 +15,10 @@ from vde_vmnet.config.access import AccessRule
 __all__ = [
     "Backend",
     "ConsoleConfig",
+    "ControlConfig",
     "DaemonConfig",
     "ListenersConfig",
+    "LogConfig",
     "Mode",
     "PtpSocket",
     "SwitchConfig",
@@ -156,6 +159,30 @@ class ConsoleConfig:
 
 
 @dataclass(frozen=True)
+class ControlConfig:
+    """The control socket, ``--control``, and ``--metrics``."""
+
+    #: False for ``--control=none``.
+    enabled: bool = True
+    #: Absolute path of its socket; None is beside VDESWITCH.
+    path: Path | None = None
+    #: Group of the socket; None is the one that may plug in.
+    group: str | None = None
+    #: Loopback address and port where Prometheus may read; port 0 is a free one.
+    metrics: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """How the log is written."""
+
+    #: The least that is written: ``debug``, ``info``, ``warning`` or ``error``.
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    #: One JSON object a line.
+    json: bool = False
+
+
+@dataclass(frozen=True)
 class DaemonConfig:
     """Everything one daemon needs; made by config/, read by daemon.py."""
 
@@ -165,6 +192,8 @@ class DaemonConfig:
     more_switches: tuple[SwitchConfig, ...] = ()
     listeners: ListenersConfig = field(default_factory=ListenersConfig)
     console: ConsoleConfig | None = None
+    control: ControlConfig = field(default_factory=ControlConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     uplink: UplinkConfig = field(default_factory=UplinkConfig)
     backend: Backend = Backend.AUTO
     #: User to serve as after privileges are dropped; None picks the invoking user under sudo, else nobody.
@@ -173,7 +202,6 @@ class DaemonConfig:
     pidfile: Path | None = None
     #: Say what the uplink reports as one line of JSON on standard output.
     json: bool = False
-    debug: bool = False
 
     @property
     def switches(self) -> tuple[SwitchConfig, ...]:

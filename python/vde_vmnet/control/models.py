@@ -59,6 +59,7 @@ EventKind = Literal[
     "port_down",
     "first_mac",
     "lease",
+    "lease_refused",
     "release",
     "trouble",
     "port_set",
@@ -176,7 +177,7 @@ class CountersReply(Reply, frozen=True, kw_only=True):
     """All counters at one moment."""
 
     time: Annotated[float, _d("When they were read; two replies make a rate.")]
-    total: Annotated[Counters, _d("Sums over the ports that are plugged in, and those that were.")]
+    total: Annotated[Counters, _d("Sums over the ports that are plugged in.")]
     ports: Annotated[list[PortCounters], _d("By port, those that are plugged in.")]
 
 
@@ -314,6 +315,7 @@ class Event(Reply, frozen=True, kw_only=True):
     message: Annotated[str, _d("The same for people, as one line.")]
     port: Annotated[int | None, _d("The port it is about.")] = None
     endpoint: Annotated[int | None, _d("The endpoint it is about.")] = None
+    port_kind: Annotated[PortKind | None, _d("What is or was plugged in there.")] = None
     mac: Annotated[str | None, _d("The station it is about.")] = None
     address: Annotated[str | None, _d("The address that was given or released.")] = None
     name: Annotated[str | None, _d("What the guest calls itself, or who plugged in.")] = None

@@ -24,9 +24,9 @@ SUFFIX = ".control"
 _NETWORKS = "networks"
 
 
-def beside(name: Path) -> Path:
-    """The control socket of the network that is named ``name``."""
-    return name.with_name(f"{name.name}{SUFFIX}")
+def beside(name: Path, pid: int | None = None) -> Path:
+    """The control socket of the network that is named ``name``; with ``pid`` that of one more of that name."""
+    return name.with_name(f"{name.name}{'' if pid is None else f'.{pid}'}{SUFFIX}")
 
 
 def registry_for(uid: int) -> Path:

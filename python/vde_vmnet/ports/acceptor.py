@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 __all__ = ["Acceptor", "peer_process"]
 
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 _ACCEPT_RETRY_SECONDS = 1.0
 # struct ucred of SO_PEERCRED: pid, uid, gid
 _UCRED = struct.Struct("=iII")
+# <sys/un.h> of macOS
+_SOL_LOCAL, _LOCAL_PEERPID = 0, 2
 
 
 class Acceptor:
@@ -66,4 +69,8 @@ def peer_process(connection: socket.socket) -> tuple[int, int]:
         pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         return pid, uid
     # <sys/ucred.h> LOCAL_PEERCRED (level 0): u_int cr_version; uid_t cr_uid; ...
-    return 0, struct.unpack_from("=II", connection.getsockopt(0, 1, 76))[1]
+    uid = struct.unpack_from("=II", connection.getsockopt(_SOL_LOCAL, 1, 76))[1]
+    pid = 0
+    with suppress(OSError):
+        pid = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID)
+    return pid, uid

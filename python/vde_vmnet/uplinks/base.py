@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from vde_vmnet.addresses import Forward, NamedForward, Reservation
 from vde_vmnet.recovery import UndoRecord
+from vde_vmnet.uplinks.leases import LeaseFile
 
 if TYPE_CHECKING:
     from vde_vmnet._engine import Engine
 
-__all__ = ["Endpoint", "EndpointKind", "OpenedEndpoint", "OpenedUplink", "Uplink", "nothing"]
+__all__ = ["Endpoint", "EndpointKind", "OpenedEndpoint", "OpenedUplink", "Uplink", "WaysIn", "nothing"]
 
 
 def nothing() -> None:
@@ -92,6 +94,10 @@ class OpenedUplink:
     per_guest_mac: bool = False
     #: In the worker: a guest (by MAC address) was given an address; and its name, in the guest's own words.
     on_lease: Callable[[str, str, str | None], None] | None = None
+    #: Where leases are known, if not by what the services log.
+    leases: LeaseFile | None = None
+    #: Opens ways in to guests while the network runs; None where that cannot be done.
+    ways_in: WaysIn | None = None
 
     def release_in_keeper(self) -> None:
         """Close the keeper's copies of what is the worker's alone."""
@@ -104,6 +110,16 @@ class OpenedUplink:
         """In the worker, at its end, after the engine was closed."""
         if self.endpoint is not None:
             self.endpoint.close()
+
+
+class WaysIn(Protocol):
+    """Ports of the host that lead to guests. In the worker."""
+
+    def add(self, rule: Forward | NamedForward) -> None:
+        """Open one. Raises ConfigurationError, ConflictError (taken), PrivilegeError, UplinkError."""
+
+    def remove(self, rule: Forward | NamedForward) -> None:
+        """Close one that was added. Raises UplinkError."""
 
 
 class Uplink(Protocol):
@@ -138,4 +154,11 @@ class Uplink(Protocol):
         """Open a receive-only descriptor for one more guest MAC (``per_guest_mac`` uplinks; keeper only).
 
         Raises UplinkError, for uplinks without ``per_guest_mac`` always.
+        """
+
+    def reserve(self, one: Reservation, *, on: bool) -> None:
+        """Keep an address for a guest from its next lease on, or (off) no longer one that was kept so.
+
+        In the keeper, where there is one. Raises UnavailableError where that is for the start only,
+        ConfigurationError when the address or name is none for a guest of the network.
         """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vde_vmnet.errors import UplinkError
+from vde_vmnet.addresses import Reservation
+from vde_vmnet.errors import UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.uplinks.base import OpenedEndpoint, OpenedUplink, nothing
 
@@ -32,3 +33,10 @@ class NoneUplink:
     def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:  # noqa: ARG002
         """Raises UplinkError."""
         raise UplinkError(f"No descriptor for {mac}: the switch has no uplink")
+
+    def reserve(self, one: Reservation, *, on: bool) -> None:  # noqa: ARG002
+        """Raises UnavailableError."""
+        raise UnavailableError(
+            f"Nothing can be kept for {one.mac}: the switch has no uplink, and nobody hands out addresses",
+            next_step="Start the daemon with another --backend",
+        )

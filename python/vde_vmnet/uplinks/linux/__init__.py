@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
-from vde_vmnet.addresses import Ipv4Plan
+from vde_vmnet.addresses import Ipv4Plan, Reservation
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import PrivilegeError, UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
@@ -36,6 +36,7 @@ class LinuxUplink:
         self._config = config
         self._network_id = network_id
         self._device = link.tap_name(network_id)
+        self._later: dnsmasq.Later | None = None
         self._macvtaps: macvtap.MacvtapGroup | None = None
 
     def unavailable_reason(self) -> str | None:
@@ -68,6 +69,15 @@ class LinuxUplink:
             raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
         fd, name = self._macvtaps.open_guest(mac, undo)
         return OpenedEndpoint(EndpointKind.TAP, fd, f"macvtap {name}")
+
+    def reserve(self, one: Reservation, *, on: bool) -> None:
+        """See Uplink."""
+        if self._later is None:
+            raise UnavailableError(
+                f"Nothing can be kept for {one.mac}: on a bridged network addresses come from its own router",
+                next_step="Reserve it there",
+            )
+        self._later.change(one, on=on)
 
     def _programs(self) -> list[str]:
         return ["ip"] if self._config.mode is Mode.BRIDGED else ["ip", "nft", "dnsmasq"]
@@ -118,7 +128,7 @@ class LinuxUplink:
             service = dnsmasq.Service(
                 device, plan, prefix, config.dhcp, shared, config.reservations, config.mtu
             )
-            log_fd = dnsmasq.start(service, undo, undo.file("leases"))
+            log_fd, self._later = dnsmasq.start(service, undo, undo.file("leases"))
             on_failure.pop_all()
         nft.warn_of_foreign_filters(device)
         facts = [

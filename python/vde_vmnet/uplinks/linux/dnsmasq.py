@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import select
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
 from vde_vmnet.addresses import Ipv4Plan, Reservation
-from vde_vmnet.errors import ConfigurationError, ConflictError, UplinkError
+from vde_vmnet.errors import ConfigurationError, ConflictError, UnavailableError, UplinkError
 from vde_vmnet.recovery import StopProcess, UndoRecord, Unlink
 from vde_vmnet.uplinks.linux import children, programs
 
@@ -26,6 +27,7 @@ __all__ = [
     "CAPABILITIES",
     "DOMAIN",
     "HOST_NAME",
+    "Later",
     "LeaseEvent",
     "Service",
     "await_start",
@@ -50,6 +52,9 @@ _MOST_LEASES = 4096
 _LOG_QUEUE = 8
 # Chosen: it is ready within 20 ms; ten seconds is a machine in trouble.
 _SECONDS = 10.0
+#: What is kept for guests while the network runs: a file in memory that it has as its standard output, which it
+#: writes nothing to. There is no other descriptor that it leaves open, and no name that others could use.
+LATER = "/proc/self/fd/1"
 ARGUMENTS = (
     "--keep-in-foreground",
     "--conf-file=-",
@@ -160,6 +165,7 @@ def _dhcp(service: Service, lease_file: Path | None) -> list[str]:
     lines = [
         f"dhcp-range={plan.dhcp_start},{plan.dhcp_end},{plan.network.netmask},{_LEASE}",
         _lease_line(lease_file),
+        f"dhcp-hostsfile={LATER}",
         f"dhcp-lease-max={min(size, _MOST_LEASES)}",
         # We are the only server of the segment: answer at once, also to guests that come from elsewhere.
         "dhcp-authoritative",
@@ -176,14 +182,15 @@ def _dhcp(service: Service, lease_file: Path | None) -> list[str]:
     if service.mtu is not None:
         # Also to guests that do not ask for it: one that sends longer packets is cut off.
         lines.append(f"dhcp-option-force=option:mtu,{service.mtu}")
-    lines += [
-        f"dhcp-host={','.join(filter(None, (str(one.mac), str(one.address), one.name)))}"
-        for one in service.reservations
-    ]
+    lines += [f"dhcp-host={_host(one)}" for one in service.reservations]
     return lines
 
 
-def start(service: Service, undo: UndoRecord, lease_file: Path) -> int:
+def _host(one: Reservation) -> str:
+    return ",".join(filter(None, (str(one.mac), str(one.address), one.name)))
+
+
+def start(service: Service, undo: UndoRecord, lease_file: Path) -> tuple[int, Later]:
     """Start dnsmasq and return once it serves; what it logs can be read from the returned descriptor.
 
     Raises ConflictError when somebody holds its ports, UplinkError with its own words when it refuses to
@@ -200,8 +207,8 @@ def start(service: Service, undo: UndoRecord, lease_file: Path) -> int:
         local.callback(os.close, config_fd)
         os.write(config_fd, render(service, lease_file).encode())
         os.lseek(config_fd, 0, os.SEEK_SET)
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        local.callback(os.close, null)
+        later = Later.make()
+        on_failure.callback(later.close)
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
         on_failure.callback(os.close, log_read)
         # Together with --log-async: whoever reads the log late, or not at all, does not stop dnsmasq.
@@ -211,7 +218,7 @@ def start(service: Service, undo: UndoRecord, lease_file: Path) -> int:
             pid = children.start(
                 [program, *ARGUMENTS],
                 stdin=config_fd,
-                stdout=null,
+                stdout=later.fd,
                 stderr=log_write,
                 account=account,
                 capabilities=CAPABILITIES,
@@ -220,7 +227,53 @@ def start(service: Service, undo: UndoRecord, lease_file: Path) -> int:
         os.set_blocking(log_read, False)
         await_start(log_read, service)
         on_failure.pop_all()
-    return log_read
+    return log_read, later.of(service, pid)
+
+
+class Later:
+    """Addresses that are kept for guests while dnsmasq runs."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._kept: dict[str, Reservation] = {}
+        self._service: Service | None = None
+        self._pid = -1
+
+    @classmethod
+    def make(cls) -> Later:
+        """Its file, to start dnsmasq with as standard output."""
+        return cls(os.memfd_create("vde_vmnet.hosts"))
+
+    def of(self, service: Service, pid: int) -> Later:
+        """The same, for the dnsmasq that was started."""
+        self._service, self._pid = service, pid
+        return self
+
+    def close(self) -> None:
+        """Forget it; dnsmasq has its own."""
+        os.close(self.fd)
+
+    def change(self, one: Reservation, *, on: bool) -> None:
+        """Have it kept, or no longer. Raises ConfigurationError, UnavailableError."""
+        service = self._service
+        assert service is not None  # noqa: S101 - of() has been called by whoever started dnsmasq
+        if not service.dhcp:
+            raise UnavailableError(
+                f"Nothing can be kept for {one.mac}: no addresses are handed out here",
+                next_step="Start the daemon without --vmnet-disable-dhcp",
+            )
+        kept = {mac: other for mac, other in self._kept.items() if mac != str(one.mac)}
+        if on:
+            check_reservations(service.ipv4, [*service.reservations, *kept.values(), one])
+            kept[str(one.mac)] = one
+        lines = "".join(f"{_host(other)}\n" for other in kept.values()).encode()
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, lines, 0)
+        try:
+            os.kill(self._pid, signal.SIGHUP)
+        except OSError as error:
+            raise UnavailableError(f"dnsmasq cannot be told to look again: {error.strerror}") from error
+        self._kept = kept
 
 
 def await_start(log_fd: int, service: Service) -> None:

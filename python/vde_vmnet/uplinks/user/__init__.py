@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vde_vmnet.addresses import Reservation
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError, ConflictError, UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.uplinks.base import OpenedEndpoint, OpenedUplink, nothing
-from vde_vmnet.uplinks.linux import link
+from vde_vmnet.uplinks.linux import dnsmasq, link
 from vde_vmnet.uplinks.user import library, services
 from vde_vmnet.uplinks.user.forwards import Forwards
 from vde_vmnet.uplinks.user.segment import DHCP_GUESTS, Segment
@@ -74,6 +75,7 @@ class UserUplink:
     def __init__(self, config: UplinkConfig, network_id: str) -> None:
         self._config = config
         self._network_id = network_id
+        self._later: dnsmasq.Later | None = None
 
     def unavailable_reason(self) -> str | None:
         """See Uplink."""
@@ -129,7 +131,8 @@ class UserUplink:
             forwards,
         )
         log_fd = started.log_fd if started else None
-        return OpenedUplink(endpoint, tuple(facts), report, log_fd, on_lease=forwards.lease)
+        self._later = started.later if started else None
+        return OpenedUplink(endpoint, tuple(facts), report, log_fd, on_lease=forwards.lease, ways_in=forwards)
 
     def _start_services(self, segment: Segment, undo: UndoRecord) -> services.Started | None:
         config = self._config
@@ -163,3 +166,12 @@ class UserUplink:
     def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:  # noqa: ARG002
         """Raises UplinkError."""
         raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
+
+    def reserve(self, one: Reservation, *, on: bool) -> None:
+        """See Uplink."""
+        if self._later is None:
+            raise UnavailableError(
+                f"Nothing can be kept for {one.mac}: libslirp itself hands out addresses, of its own choice",
+                next_step="Install dnsmasq (dnsmasq-base), allow unprivileged user namespaces, start again",
+            )
+        self._later.change(one, on=on)

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 #: Where the host listens when nothing was said: for itself only.
 _DEFAULT_HOST = IPv4Address("127.0.0.1")
+#: More guests than a /20 has.
+_MOST = 4096
 
 
 class Forwards:
@@ -30,7 +32,10 @@ class Forwards:
 
     def __init__(self, fixed: Sequence[Forward], named: Sequence[NamedForward]) -> None:
         self._fixed = fixed
-        self._named = named
+        self._named = list(named)
+        self._network: IPv4Network | None = None
+        #: Of the guests that have one; a forward that is added later begins with it.
+        self._leases: dict[tuple[str, str | None], str] = {}
         self._active: dict[NamedForward, Forward] = {}
         self._engine: Engine | None = None
         self._endpoint = -1
@@ -48,6 +53,7 @@ class Forwards:
                     "--forward %s: clients on this host get no answers without --allow=%s", rule, _DEFAULT_HOST
                 )
         host_ports.check_guests(self._fixed, network)
+        self._network = network
 
     def open(self, engine: Engine, endpoint: int) -> None:
         """At the stack, once it is there.
@@ -61,9 +67,38 @@ class Forwards:
         for rule in self._fixed:
             self._switch(rule, on=True)
 
+    def add(self, rule: Forward | NamedForward) -> None:
+        """See WaysIn."""
+        if isinstance(rule, Forward):
+            assert self._network is not None  # noqa: S101 - check() comes before there is a network
+            host_ports.check_guests([rule], self._network)
+            self._switch(rule, on=True)
+            return
+        self._probe(rule)
+        self._named.append(rule)
+        for (mac, name), address in list(self._leases.items()):
+            self._lead([rule], mac, address, name)
+
+    def remove(self, rule: Forward | NamedForward) -> None:
+        """See WaysIn."""
+        if isinstance(rule, Forward):
+            self._switch(rule, on=False)
+            return
+        self._named.remove(rule)
+        former = self._active.pop(rule, None)
+        if former is not None:
+            self._switch(former, on=False)
+
     def lease(self, mac: str, address: str, name: str | None) -> None:
         """A guest was given this address."""
-        for one in self._named:
+        self._leases = {who: where for who, where in self._leases.items() if who[0] != mac and where != address}
+        self._leases[mac, name] = address
+        if len(self._leases) > _MOST:
+            del self._leases[next(iter(self._leases))]
+        self._lead(self._named, mac, address, name)
+
+    def _lead(self, rules: Sequence[NamedForward], mac: str, address: str, name: str | None) -> None:
+        for one in rules:
             if (name or "").lower() != one.guest and mac != str(one.guest):
                 continue
             rule, former = one.to(IPv4Address(address)), self._active.get(one)

@@ -44,6 +44,8 @@ class Started:
     tap_fd: int
     #: What it logs.
     log_fd: int
+    #: For addresses that are kept later.
+    later: dnsmasq.Later
 
 
 def start(service: dnsmasq.Service, mac: str, undo: UndoRecord) -> Started:
@@ -65,13 +67,15 @@ def start(service: dnsmasq.Service, mac: str, undo: UndoRecord) -> Started:
         local.callback(os.close, config_fd)
         os.write(config_fd, dnsmasq.render(service, None).encode())
         os.lseek(config_fd, 0, os.SEEK_SET)
+        later = dnsmasq.Later.make()
+        on_failure.callback(later.close)
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _be_dnsmasq(program, service, mac, theirs, (config_fd, log_write), parent)
+            _be_dnsmasq(program, service, mac, theirs, (config_fd, later.fd, log_write), parent)
         theirs.close()
         os.close(log_write)
         undo.push(StopProcess.of(pid))
@@ -81,7 +85,7 @@ def start(service: dnsmasq.Service, mac: str, undo: UndoRecord) -> Started:
         os.set_blocking(log_read, False)
         dnsmasq.await_start(log_read, service)
         on_failure.pop_all()
-    return Started(tap_fd, log_read)
+    return Started(tap_fd, log_read, later.of(service, pid))
 
 
 def _receive(channel: socket.socket) -> int:
@@ -101,11 +105,11 @@ def _be_dnsmasq(
     service: dnsmasq.Service,
     mac: str,
     channel: socket.socket,
-    descriptors: tuple[int, int],
+    descriptors: tuple[int, int, int],
     parent: int,
 ) -> None:
     """The child's life; does not return."""
-    config_fd, log_fd = descriptors
+    config_fd, hosts_fd, log_fd = descriptors
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
@@ -115,7 +119,7 @@ def _be_dnsmasq(
         tap_fd = _make_tap(service, mac)
         children.die_with(parent, signal.SIGTERM)
         os.dup2(config_fd, 0)
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+        os.dup2(hosts_fd, 1)
         os.dup2(log_fd, 2)
         socket.send_fds(channel, [b"ready"], [tap_fd])
         os.execve(program, [program, *dnsmasq.ARGUMENTS], programs.ENVIRONMENT)  # noqa: S606

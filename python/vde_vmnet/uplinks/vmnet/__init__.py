@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from vde_vmnet.addresses import Reservation
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError, UnavailableError, UplinkError, VdeVmnetError
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.uplinks.base import OpenedEndpoint, OpenedUplink, nothing
+from vde_vmnet.uplinks.leases import LeaseFile
 from vde_vmnet.uplinks.vmnet import failures, library, request, reservations, xpc
 from vde_vmnet.uplinks.vmnet.abi import KEYS, Binding
+from vde_vmnet.uplinks.vmnet.paths import MACOS
 from vde_vmnet.uplinks.vmnet.patience import Patience
 
 if TYPE_CHECKING:
@@ -84,11 +88,20 @@ class VmnetUplink:
         )
         facts = {**_reported(binding, interface.parameters), **report}
         shown = tuple((name, str(value)) for name, value in facts.items())
-        return OpenedUplink(interface, shown, {**facts, "mode": self._config.mode.value})
+        return OpenedUplink(
+            interface, shown, {**facts, "mode": self._config.mode.value}, leases=_leases(binding, facts)
+        )
 
     def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:  # noqa: ARG002
         """Raises UplinkError."""
         raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
+
+    def reserve(self, one: Reservation, *, on: bool) -> None:  # noqa: ARG002
+        """Raises UnavailableError."""
+        raise UnavailableError(
+            f"Nothing can be kept for {one.mac} while the network runs: macOS is told at the start",
+            next_step="Start the daemon again with --reserve",
+        )
 
     def _start_classic(
         self, binding: Binding, prepare: Callable[[], None], patience: Patience, *, network_api: bool
@@ -177,6 +190,18 @@ def _check_interface(wanted: str | None, names: Sequence[str]) -> None:
             f'--vmnet-interface "{wanted}" does not exist or cannot be bridged',
             next_step=f"This Mac has: {', '.join(names)}",
         )
+
+
+def _leases(binding: Binding, facts: Mapping[str, str | int]) -> LeaseFile | None:
+    """What bootpd handed out on this network; None where somebody else hands addresses out."""
+    start, mask = (
+        binding.key(symbol).decode() for symbol in ("vmnet_start_address_key", "vmnet_subnet_mask_key")
+    )
+    try:
+        network = IPv4Network(f"{facts[start]}/{facts[mask]}", strict=False)
+    except (KeyError, ValueError):
+        return None
+    return LeaseFile(MACOS.dhcpd_leases, network)
 
 
 def _reported(binding: Binding, parameters: dict[str, xpc.Value]) -> dict[str, str | int]:
