@@ -126,6 +126,10 @@ class NamedForward:
         address = _ipv4(host) if host is not None else None
         return cls(protocol or "tcp", address, _port(host_port), who, _port(guest_port))
 
+    def is_for(self, mac: str, name: str | None) -> bool:
+        """Whether it leads to the guest with this card, which calls itself ``name``."""
+        return (name or "").lower() == self.guest or mac == str(self.guest)
+
     def to(self, address: IPv4Address) -> Forward:
         """This forward when the guest has that address."""
         return Forward(self.protocol, self.host, self.host_port, address, self.guest_port)

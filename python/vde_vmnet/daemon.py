@@ -154,6 +154,7 @@ def _keep(
             on_ready=lambda: _tell_ready(network, os.getpid()),
             open_guest_mac=open_guest_mac,
             reserve=network.reserve,
+            lead_forward=opened.lead_forward,
         ).run()
 
 

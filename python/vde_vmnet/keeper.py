@@ -21,6 +21,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import FrameType
 
@@ -106,17 +107,20 @@ class Keeper:
         open_guest_mac: Callable[[str], tuple[int, str]],
         reserve: Callable[[Reservation, bool], None],
         prepare: Callable[[], None] | None = None,
+        lead_forward: Callable[[int, IPv4Address], None] | None = None,
     ) -> None:
         """``channel``: our end of the pair. ``worker``: its pid. ``open_guest_mac``: a descriptor and its
         name for one more guest MAC; ``reserve``: keep an address for a guest, or no longer. Both may raise
-        VdeVmnetError. ``prepare``: what the uplink's ``open`` in the
-        worker may ask for, once; None where it is opened here."""
+        VdeVmnetError. ``prepare``: what the uplink's ``open`` in the worker may ask for, once; None where it is
+        opened here. ``lead_forward``: have the forward of this number lead to another guest, or raise
+        VdeVmnetError; None where nobody follows guests."""
         self._channel = channel
         self._worker = worker
         self._on_ready = on_ready
         self._open_guest_mac = open_guest_mac
         self._reserve = reserve
         self._prepare = prepare
+        self._lead_forward = lead_forward
         self._stopping = False
         self._buffer = b""
         self._status: int | None = None
@@ -237,6 +241,14 @@ class Keeper:
                 one = Reservation.parse(str(request["reservation"]))
                 self._reserve(one, request["do"] == "reserve")
                 reply = {"ok": "done"}
+            elif (
+                self._lead_forward is not None
+                and isinstance(request, dict)
+                and set(request) == {"do", "forward", "address"}
+                and request["do"] == "lead"
+            ):
+                self._lead_forward(int(str(request["forward"])), IPv4Address(str(request["address"])))
+                reply = {"ok": "led"}
             else:
                 reply = {"error": "unknown request"}
         except (ValueError, VdeVmnetError) as error:
@@ -301,6 +313,10 @@ class KeeperChannel:
     def reserve(self, one: Reservation, *, on: bool) -> None:
         """Keep an address for a guest, or no longer. Raises what the uplink's ``reserve`` raised there."""
         self._ask({"do": "reserve" if on else "unreserve", "reservation": str(one)})
+
+    def lead_forward(self, number: int, address: IPv4Address) -> None:
+        """Have a forward lead to a guest's address from now on. Raises UplinkError with the keeper's reason."""
+        self._ask({"do": "lead", "forward": str(number), "address": str(address)})
 
     def _ask(self, request: dict[str, str]) -> tuple[str, list[int]]:
         try:

@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from vde_vmnet._engine import Engine
@@ -26,6 +27,7 @@ from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel, let_stop_signals_in
 from vde_vmnet.log import about
 from vde_vmnet.ports.base import UPLINK_PORT, Greeter, Listener
 from vde_vmnet.uplinks.base import OpenedUplink
+from vde_vmnet.uplinks.followers import Followers
 from vde_vmnet.uplinks.leases import LeaseTable
 from vde_vmnet.uplinks.linux.dnsmasq import LeaseEvent, lease_event
 
@@ -92,6 +94,7 @@ class _Worker:
         self._guest_macs: set[str] = set()
         self._leases: OrderedDict[str, str] = OrderedDict()
         self._lease_table = LeaseTable()
+        self._followers = Followers(opened.followed, self._lead_forward)
         self._service_buffer = b""
         self._ended: asyncio.Future[None]
 
@@ -214,6 +217,11 @@ class _Worker:
     def _reserve(self, one: Reservation, on: bool) -> None:
         self._ask_keeper(lambda: self._change_reservation(one, on))
 
+    def _lead_forward(self, number: int, address: IPv4Address) -> None:
+        assert self._keeper is not None  # noqa: S101 - nothing is followed without one
+        keeper = self._keeper
+        self._ask_keeper(lambda: keeper.lead_forward(number, address))
+
     def _ask_keeper(self, ask: Callable[[], None]) -> None:
         """Run one request while nobody else reads the channel. Blocks for milliseconds; frames flow on."""
         loop = asyncio.get_running_loop()
@@ -256,6 +264,7 @@ class _Worker:
     def _on_lease(self, lease: LeaseEvent) -> None:
         if lease.kind == "ack":
             self._lease_table.given(lease.mac, lease.address, lease.name, time.time())
+            self._followers.lease(lease.mac, lease.address, lease.name)
             if self._opened.on_lease is not None:
                 self._opened.on_lease(lease.mac, lease.address, lease.name)
         elif lease.kind in ("release", "decline"):

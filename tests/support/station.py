@@ -32,6 +32,8 @@ class Station:
 
     def __init__(self, directory: Path, number: int, *, name: str = "") -> None:
         self.mac = f"52:54:00:76:65:{number:02x}"
+        #: The switch that it is plugged into.
+        self.directory = directory
         self.name = name or f"station{number}"
         #: What DHCP gave: address, dns, router, mtu.
         self.lease: dict[str, str] = {}

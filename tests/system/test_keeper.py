@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from ipaddress import IPv4Address
 from typing import NoReturn
 
 import pytest
@@ -22,6 +23,7 @@ def keep(
     *,
     on_ready: Callable[[], object] = lambda: None,
     open_guest_mac: Callable[[str], tuple[int, str]] | None = None,
+    lead_forward: Callable[[int, IPv4Address], None] | None = None,
     before: Callable[[int], None] = lambda worker: None,
 ) -> int:
     """Fork ``work`` and keep it; returns what ``Keeper.run`` returns. ``before`` gets the worker's pid."""
@@ -49,7 +51,12 @@ def keep(
     try:
         with ours:
             return Keeper(
-                ours, worker, on_ready=on_ready, open_guest_mac=open_guest_mac or refuse, reserve=reserve
+                ours,
+                worker,
+                on_ready=on_ready,
+                open_guest_mac=open_guest_mac or refuse,
+                reserve=reserve,
+                lead_forward=lead_forward,
             ).run()
     finally:
         for number, handler in handlers.items():
@@ -92,9 +99,35 @@ def test_a_descriptor_for_a_guest_mac() -> None:
     os.close(read_end)
 
 
+def test_a_forward_that_follows_its_guest() -> None:
+    led = []
+
+    def lead(number: int, address: IPv4Address) -> None:
+        if number:
+            raise UplinkError(f"There is no forward number {number}")
+        led.append(address)
+
+    def work(channel: socket.socket) -> int:
+        keeper = KeeperChannel(channel)
+        keeper.lead_forward(0, IPv4Address("192.168.105.9"))
+        with pytest.raises(UplinkError, match="no forward number 1"):
+            keeper.lead_forward(1, IPv4Address("192.168.105.9"))
+        for request in (
+            b'{"do": "lead", "forward": [], "address": "192.168.105.9"}',
+            b'{"do": "lead", "forward": 0, "address": "a name"}',
+        ):
+            channel.sendall(request + b"\n")
+            assert b'"kind": "ValueError"' in channel.recv(4096).replace(b"AddressValueError", b"ValueError")
+        return 0
+
+    assert keep(work, lead_forward=lead) == 0
+    assert led == [IPv4Address("192.168.105.9")]
+
+
 @pytest.mark.parametrize(
     ("request_line", "answer"),
     [
+        (b'{"do": "lead", "forward": 0, "address": "192.168.105.9"}\n', b"unknown request"),
         (b"garbage\n", b"error"),
         (b'{"do": "reboot"}\n', b"unknown request"),
         (b'{"do": "open_guest_mac", "mac": "../../etc"}\n', b"not a MAC address"),

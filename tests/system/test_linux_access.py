@@ -33,6 +33,8 @@ def scene() -> Iterator[tuple[Namespace, World, Station]]:
                 f"--reserve=52:54:00:76:65:01={ADDRESS},web",
                 "--forward=8080:web:80",
                 f"--forward=127.0.0.1:8081:{ADDRESS}:80",
+                "--forward=8082:mobile:80",
+                "--forward=8083:52:54:00:76:65:03:80",
                 "--deny=203.0.113.0/24",
                 "--allow=203.0.113.10",
             )
@@ -72,6 +74,28 @@ def test_guests_do_not_reach_the_hosts_loopback_by_it(scene: tuple[Namespace, Wo
         with pytest.raises(OSError):
             fetch(station.namespace.path, "127.0.0.7", 8000, seconds=1)
         assert server.clients == []
+
+
+def test_forwards_follow_the_lease(scene: tuple[Namespace, World, Station]) -> None:
+    host, world, first = scene
+    with Station(first.directory, 2, name="mobile") as mobile:
+        with pytest.raises(ConnectionRefusedError):
+            fetch(host.path, "127.0.0.1", 8082)
+        former = ""
+        # Another card, and so another address; the name is the same.
+        for mac in (mobile.mac, "52:54:00:76:65:03"):
+            mobile.namespace.run("ip", "link", "set", "eth0", "address", mac)
+            mobile.request_lease()
+            assert mobile.address != former
+            former = mobile.address
+            # The guest hears of its lease before the daemon does.
+            while f"8082 : {former} . 80" not in host.run("nft", "list", "ruleset"):
+                pass
+            with HttpServer(mobile.namespace.path, mobile.address, 80, b"mobile\n"):
+                assert fetch(host.path, "127.0.0.1", 8082) == b"mobile\n"
+                assert fetch(world.namespace.path, World.HOST4, 8082) == b"mobile\n"
+        with HttpServer(mobile.namespace.path, mobile.address, 80, b"mobile\n"):
+            assert fetch(host.path, "127.0.0.1", 8083) == b"mobile\n"
 
 
 def test_what_is_denied(scene: tuple[Namespace, World, Station]) -> None:

@@ -38,8 +38,8 @@ def add_options(add: Callable[..., object]) -> None:
         metavar="[tcp|udp:][HOSTADDR:]PORT:GUEST:PORT",
         action="append",
         default=[],
-        help="forward a port of the host to a guest (by address, MAC address or name); --vmnet-mode=shared of"
-        " --backend=vmnet and --backend=user, there of 127.0.0.1 by default; can be repeated",
+        help="forward a port of the host to a guest, by address, MAC address or name (vmnet: by address or"
+        " reservation); --vmnet-mode=shared; of 127.0.0.1 by default where --backend=user; can be repeated",
     )
     add(
         "--start-timeout",

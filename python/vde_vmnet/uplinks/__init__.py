@@ -40,11 +40,6 @@ def choose(backend: Backend, config: UplinkConfig, network_id: str) -> tuple[Upl
         return UserUplink(config, network_id), "user, asked for with --backend=user"
     if backend is Backend.AUTO and not effective_capabilities() >> CAP_NET_ADMIN & 1:
         return UserUplink(config, network_id), "user, since configuring this host's network (linux) needs root"
-    if config.named_forwards:
-        raise ConfigurationError(
-            f"--forward {config.named_forwards[0]}: the linux uplink forwards to addresses only",
-            next_step=f"Reserve an address for {config.named_forwards[0].guest} with --reserve",
-        )
     if backend is Backend.LINUX:
         return LinuxUplink(config, network_id), "linux, asked for with --backend=linux"
     return LinuxUplink(config, network_id), "linux, since we may configure the network of this host"

@@ -12,6 +12,7 @@ import enum
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Protocol
 
 from vde_vmnet.addresses import Forward, NamedForward, Reservation
@@ -98,6 +99,11 @@ class OpenedUplink:
     leases: LeaseFile | None = None
     #: Opens ways in to guests while the network runs; None where that cannot be done.
     ways_in: WaysIn | None = None
+    #: Forwards that the keeper has lead to whatever address their guest has: the worker asks it (`Followers`).
+    followed: tuple[NamedForward, ...] = ()
+    #: In the keeper: have one of them, by its place, lead to an address from now on. It is told nothing else,
+    #: and looks at both as if a stranger had sent them. Raises UplinkError.
+    lead_forward: Callable[[int, IPv4Address], None] | None = None
 
     def release_in_keeper(self) -> None:
         """Close the keeper's copies of what is the worker's alone."""

@@ -7,9 +7,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 
-from vde_vmnet.addresses import Forward
+from vde_vmnet.addresses import Forward, NamedForward
 from vde_vmnet.config.access import AccessRule
-from vde_vmnet.uplinks.linux.nft import Filter, blocking_chains, render, table_name
+from vde_vmnet.errors import UplinkError
+from vde_vmnet.uplinks.linux.nft import Filter, Table, blocking_chains, render, table_name
 
 V4 = IPv4Network("192.168.105.0/24")
 V6 = IPv6Network("fd12:3456:789a::/64")
@@ -106,6 +107,37 @@ table inet vde_vmnet_1a2b3c4d {
 def test_the_table(ipv6: IPv6Network | None, nat: bool, text: str) -> None:
     name = table_name("1a2b3c4d")
     assert render(Filter(name, "vmnet-1a2b3c4d", V4, ipv6, nat)) == text
+
+
+def test_followed_forwards_lead_where_their_maps_say() -> None:
+    followed = tuple(map(NamedForward.parse, ("80:web:8080", "udp:10.9.9.9:53:52:54:00:aa:bb:01:5353")))
+    text = render(Filter("t", "d", V4, None, nat=True, followed=followed))
+    for line in (
+        "map follow0 { type inet_service : ipv4_addr . inet_service; }",
+        "map follow1 { type inet_service : ipv4_addr . inet_service; }",
+        'oifname "d" ct status dnat accept',
+        'iifname != "d" meta nfproto ipv4 fib daddr type local tcp dport 80 dnat ip to tcp dport map @follow0',
+        "meta nfproto ipv4 ip daddr 10.9.9.9 udp dport 53 dnat ip to udp dport map @follow1",
+    ):
+        assert f"\t{line}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("place", "address", "why"),
+    [
+        (1, "192.168.105.9", "no forward number 1"),
+        (-1, "192.168.105.9", "no forward number -1"),
+        (0, "10.0.0.9", "no guest's address"),
+        (0, "192.168.105.1", "no guest's address"),
+        (0, "192.168.105.0", "no guest's address"),
+        (0, "192.168.105.255", "no guest's address"),
+    ],
+)
+def test_a_forward_is_led_to_guests_only(place: int, address: str, why: str) -> None:
+    followed = (NamedForward.parse("80:web:80"),)
+    rules = Filter("t", "d", V4, None, True, (IPv4Address("192.168.105.1"),), followed=followed)
+    with pytest.raises(UplinkError, match=why):
+        Table(rules, -1, -1).lead(place, IPv4Address(address))
 
 
 def test_ipv4_alone_says_nothing_of_ipv6_prefixes() -> None:

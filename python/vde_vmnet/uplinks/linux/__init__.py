@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
-from vde_vmnet.addresses import Ipv4Plan, Reservation
+from vde_vmnet.addresses import Forward, Ipv4Plan, NamedForward, Reservation
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import PrivilegeError, UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
@@ -114,11 +114,15 @@ class LinuxUplink:
                 own = (plan.gateway, *gateway6)
                 rules, forwards = config.rules, config.forwards
                 self._take_ports(plan, undo)
-                nft.load(nft.Filter(table, device, plan.network, prefix, shared, own, rules, forwards), undo)
+                followed = config.named_forwards
+                loaded = nft.load(
+                    nft.Filter(table, device, plan.network, prefix, shared, own, rules, forwards, followed),
+                    undo,
+                )
                 fd = link.open_tap(device, undo)
                 on_failure.callback(os.close, fd)
                 sysctl.quiet_device(device, ipv6=prefix is not None)
-                if config.forwards:
+                if forwards or followed:
                     sysctl.take_loopback(device)
                 link.configure(self._addressing(plan))
             if shared:
@@ -140,7 +144,14 @@ class LinuxUplink:
         if prefix is not None:
             facts.append(("ipv6", str(prefix)))
         endpoint = OpenedEndpoint(EndpointKind.TAP, fd, f"tap {device}")
-        return OpenedUplink(endpoint, tuple(facts), self._report(plan), log_fd)
+        return OpenedUplink(
+            endpoint,
+            tuple(facts),
+            self._report(plan),
+            log_fd,
+            followed=followed,
+            lead_forward=loaded.lead if followed else None,
+        )
 
     def _report(self, plan: Ipv4Plan) -> dict[str, str | int]:
         """In vmnet's words, as far as they have a meaning here, and ours."""
@@ -159,7 +170,8 @@ class LinuxUplink:
     def _take_ports(self, plan: Ipv4Plan, undo: UndoRecord) -> None:
         """So that a port which another program has is noticed, and none takes it later."""
         host_ports.check_guests(self._config.forwards, plan.network)
-        for one in self._config.forwards:
+        every: tuple[Forward | NamedForward, ...] = (*self._config.forwards, *self._config.named_forwards)
+        for one in every:
             undo.hold(host_ports.take(one, _EVERY_ADDRESS).detach())
 
     def _addressing(self, plan: Ipv4Plan) -> list[str]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from vde_vmnet.addresses import Forward
+from vde_vmnet.addresses import Forward, NamedForward
 from vde_vmnet.config.access import AccessRule, by_precedence
 from vde_vmnet.errors import UplinkError
 from vde_vmnet.recovery import StopProcess, UndoRecord
@@ -25,6 +25,7 @@ from vde_vmnet.uplinks.linux import children, programs
 
 __all__ = [
     "Filter",
+    "Table",
     "blocking_chains",
     "load",
     "remove_leftover",
@@ -58,6 +59,13 @@ class Filter:
     rules: tuple[AccessRule, ...] = ()
     #: Ports of the host that lead to guests.
     forwards: tuple[Forward, ...] = ()
+    #: The same, each to whatever its map says: nowhere at first.
+    followed: tuple[NamedForward, ...] = ()
+
+    @property
+    def has_forwards(self) -> bool:
+        """Whether anything leads in."""
+        return bool(self.forwards or self.followed)
 
 
 def table_name(network_id: str) -> str:
@@ -83,7 +91,7 @@ def render(rules: Filter) -> str:
         lines += _forward_rules(rules, device, dict(prefixes))
         lines += [f"\t\tiifname {device} {family} saddr {prefix} accept" for family, prefix in prefixes]
         lines += [f"\t\toifname {device} ct state established,related accept"]
-        if rules.forwards:
+        if rules.has_forwards:
             lines += [f"\t\toifname {device} ct status dnat accept"]
     lines += [f"\t\tiifname {device} drop", f"\t\toifname {device} drop", "\t}"]
     lines += ["\tchain input {", "\t\ttype filter hook input priority filter; policy accept;"]
@@ -96,11 +104,11 @@ def render(rules: Filter) -> str:
     if rules.nat:
         lines += ["\tchain postrouting {", "\t\ttype nat hook postrouting priority srcnat; policy accept;"]
         lines += [f"\t\t{family} saddr {prefix} oifname != {device} masquerade" for family, prefix in prefixes]
-        if rules.forwards:
+        if rules.has_forwards:
             # A guest can answer the gateway, not a loopback address.
             lines += [f"\t\tip saddr 127.0.0.0/8 oifname {device} masquerade"]
         lines += ["\t}"]
-    if rules.nat and rules.forwards:
+    if rules.nat and rules.has_forwards:
         lines += _translations(rules, device)
     return "\n".join([*lines, "}", ""])
 
@@ -138,18 +146,31 @@ def _translations(rules: Filter, device: str) -> list[str]:
     Answers to the host's loopback come back through the device, which must therefore take such addresses
     (``route_localnet``); a packet that bears one already when it arrives is a guest's own doing.
     """
-    lines = ["\tchain raw {", "\t\ttype filter hook prerouting priority raw; policy accept;"]
+    lines = [
+        f"\tmap {_map_name(place)} {{ type inet_service : ipv4_addr . inet_service; }}"
+        for place in range(len(rules.followed))
+    ]
+    lines += ["\tchain raw {", "\t\ttype filter hook prerouting priority raw; policy accept;"]
     lines += [f"\t\tiifname {device} ip daddr 127.0.0.0/8 drop", "\t}"]
     for hook, condition in (("prerouting", f"iifname != {device} "), ("output", "")):
         lines += [f"\tchain {hook} {{", f"\t\ttype nat hook {hook} priority -100; policy accept;"]
-        for one in rules.forwards:
+        targets: list[tuple[Forward | NamedForward, str]] = [
+            (one, f"{one.guest}:{one.guest_port}") for one in rules.forwards
+        ]
+        targets += [
+            (one, f"{one.protocol} dport map @{_map_name(place)}") for place, one in enumerate(rules.followed)
+        ]
+        for one, target in targets:
             where = f"ip daddr {one.host}" if one.host is not None else "fib daddr type local"
-            target = f"dnat ip to {one.guest}:{one.guest_port}"
-            lines.append(
-                f"\t\t{condition}meta nfproto ipv4 {where} {one.protocol} dport {one.host_port} {target}"
-            )
+            port = f"{one.protocol} dport {one.host_port}"
+            lines.append(f"\t\t{condition}meta nfproto ipv4 {where} {port} dnat ip to {target}")
         lines.append("\t}")
     return lines
+
+
+def _map_name(place: int) -> str:
+    """Where the followed forward at this place in the list leads."""
+    return f"follow{place}"
 
 
 def _family(one: IPv4Network | IPv6Network | IPv4Address | IPv6Address) -> str:
@@ -186,7 +207,39 @@ def warn_of_foreign_filters(device: str) -> None:
         )
 
 
-def load(rules: Filter, undo: UndoRecord) -> None:
+class Table:
+    """A loaded table. It can be changed by the process that owns it only, which reads what we write."""
+
+    def __init__(self, rules: Filter, commands: int, answers: int) -> None:
+        """``commands`` and ``answers`` are nft's input and output, held by the undo record."""
+        self._rules = rules
+        self._commands = commands
+        self._answers = answers
+
+    def lead(self, place: int, address: IPv4Address) -> None:
+        """Have the followed forward at this place of the list lead to a guest from now on.
+
+        In the keeper; neither argument is believed. Raises UplinkError.
+        """
+        network, gateways = self._rules.ipv4, self._rules.gateways
+        if not 0 <= place < len(self._rules.followed):
+            raise UplinkError(f"There is no forward number {place}")
+        nobody = (network.network_address, network.broadcast_address, *gateways)
+        if address not in network or address in nobody:
+            raise UplinkError(f"{address} is no guest's address of {network}")
+        one, name = self._rules.followed[place], f"inet {self._rules.table} {_map_name(place)}"
+        # One line is one transaction: at no time does it lead nowhere.
+        change = f"flush map {name}; add element {name} {{ {one.host_port} : {address} . {one.guest_port} }}"
+        try:
+            os.write(self._commands, f"{change}\nlist map {name}\n".encode())
+        except OSError as error:
+            raise UplinkError(f"--forward {one}: nft, which has the network's rules, has ended") from error
+        answer = _read_answer(self._answers, f"map {_map_name(place)} {{")
+        if "Error" in answer:
+            raise UplinkError(f"--forward {one}: nft refused to lead it to {address}: {answer.strip()}")
+
+
+def load(rules: Filter, undo: UndoRecord) -> Table:
     """Load the table and keep it for as long as ``undo`` lives. Raises UplinkError, UnavailableError."""
     nft = programs.require("nft")
     remove_leftover(rules.table)
@@ -216,6 +269,7 @@ def load(rules: Filter, undo: UndoRecord) -> None:
             f"nft refused the rules of the network: {reason.strip()}",
             next_step="Linux 5.12 or newer with nf_tables and NAT is needed",
         )
+    return Table(rules, stdin_write, out_read)
 
 
 def remove_leftover(table: str) -> None:

@@ -99,7 +99,7 @@ class Forwards:
 
     def _lead(self, rules: Sequence[NamedForward], mac: str, address: str, name: str | None) -> None:
         for one in rules:
-            if (name or "").lower() != one.guest and mac != str(one.guest):
+            if not one.is_for(mac, name):
                 continue
             rule, former = one.to(IPv4Address(address)), self._active.get(one)
             if rule == former:

@@ -4,7 +4,8 @@
 //! for its timeouts; frames that the stack makes while it is given some wait in the port. Frames from guests pass the
 //! [`guard`] first, and a [`quota`] on sockets. One turn serves a few sockets and gives out one batch; the stack is
 //! asked for more when that is gone, so that TCP's own windows hold a fast host back. Super-frames of IPv4 go to the
-//! stack whole, where each becomes one call of the kernel; the stack takes no longer packet of IPv6 than its MTU.
+//! stack whole, where each becomes one call of the kernel; the stack takes no longer packet of IPv6 than its MTU. What
+//! it makes besides TCP goes out in [`pieces`].
 //!
 //! Facts this file rests on: the stack keeps what it is told in process-wide variables too (its clock, the host's
 //! name server), so that there is one port of this kind in a process at a time; it never waits in a socket.
@@ -36,6 +37,7 @@ mod address;
 mod guard;
 mod library;
 mod output;
+mod pieces;
 mod quota;
 mod sockets;
 mod state;
@@ -332,7 +334,9 @@ impl Port for Slirp {
 
     fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
         self.state().output.move_to(batch);
-        if batch.room() > 0 {
+        // What answers a guest goes out before more is fetched for it: the stack has 64 KiB under way, so that the
+        // guest waits for this. Whatever is ready besides is reported again.
+        if batch.is_empty() {
             self.run(batch)?;
             self.prepare_to_sleep();
         }

@@ -12,6 +12,7 @@ use libc::{c_char, c_int, c_void, ssize_t};
 
 use super::library::{Callbacks, TimerCall};
 use super::output::{self, Output};
+use super::pieces;
 use super::quota::Quota;
 use super::sockets::Sockets;
 use crate::pool::Batch;
@@ -37,6 +38,7 @@ pub(super) struct State {
     pub(super) batch: *mut Batch,
     /// Frames that found no room.
     pub(super) lost: u64,
+    scratch: Vec<u8>,
     timers: Vec<StackTimer>,
     timers_made: usize,
     started: Instant,
@@ -50,6 +52,7 @@ impl State {
             output: Output::default(),
             batch: ptr::null_mut(),
             lost: 0,
+            scratch: Vec::new(),
             timers: Vec::new(),
             timers_made: 0,
             started: Instant::now(),
@@ -77,6 +80,12 @@ impl State {
     }
 
     fn take(&mut self, frame: &[u8]) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        pieces::each(frame, &mut scratch, |piece| self.take_piece(piece));
+        self.scratch = scratch;
+    }
+
+    fn take_piece(&mut self, frame: &[u8]) {
         if self.output.is_empty() {
             // SAFETY: not null only while the port holds the batch for us alone.
             if let Some(batch) = unsafe { self.batch.as_mut() }.filter(|batch| batch.room() > 0) {
