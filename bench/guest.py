@@ -25,7 +25,7 @@ from vde_vmnet.demo.guest import Guest, GuestConfig
 from vde_vmnet.demo.guest_image import build_image, unavailable_reason
 from vde_vmnet.errors import VdeVmnetError
 
-__all__ = ["Online", "boot", "boot_many", "guest_unavailable_reason", "streams"]
+__all__ = ["Online", "boot", "guest_unavailable_reason", "streams"]
 
 #: A boot takes some three seconds of one processor.
 _BOOT_SECONDS = 60.0
@@ -44,13 +44,11 @@ def guest_unavailable_reason() -> str | None:
     return namespaces_unavailable_reason() or unavailable_reason()
 
 
-def boot(running: Running, closing: ExitStack) -> Guest:
-    """Boot a guest on ``running`` that answers iperf3, until ``closing`` is closed. Raises BenchError."""
-    return boot_many(running, closing, 1)[0]
+def boot(running: Running, closing: ExitStack, count: int = 1) -> list[Guest]:
+    """Boot guests on ``running`` that answer iperf3, until ``closing`` is closed; all at the same time.
 
-
-def boot_many(running: Running, closing: ExitStack, count: int) -> list[Guest]:
-    """Boot some at the same time; only the first is meant to be talked to from the host. Raises BenchError."""
+    Raises BenchError.
+    """
     evidence = Path(closing.enter_context(tempfile.TemporaryDirectory()))
     try:
         guests = []
@@ -102,7 +100,7 @@ class Online:
         if system.name not in self._kept:
             closing.callback(self._kept.clear)
             running = closing.enter_context(system.start(uplink, wire, guests))
-            self._kept[system.name] = running, boot_many(running, closing, guests)
+            self._kept[system.name] = running, boot(running, closing, guests)
         return self._kept[system.name]
 
 

@@ -54,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Draw what the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.plot", description="Draw a stored result.")
     parser.add_argument("result", type=Path, metavar="RESULT.json")
-    parser.add_argument("--folder", type=Path, help="where to (default: plots, beside the result's month)")
+    parser.add_argument("--folder", type=Path, help="where to (default: latest, beside the result's month)")
     parser.add_argument("--format", choices=("svg", "png"), default="svg")
     options = parser.parse_args(arguments)
-    folder = options.folder or options.result.resolve().parents[2] / "plots"
+    folder = options.folder or options.result.resolve().parents[2] / "latest"
     try:
         drawn = draw(options.result, folder, options.format)
     except BenchError as error:
@@ -235,7 +235,9 @@ def _curve(members: Sequence[Value]) -> Figure:
     axis = figure.subplots()
     point = members[0].point
     assert point is not None
-    places = [value.point.at for value in members if value.point is not None]
+    # As far from one another on paper, whatever lies between them: 0, 4, 16 or powers of two.
+    names = [number(value.point.at) for value in members if value.point is not None]
+    places = range(len(members))
     sides = (
         ("vde_vmnet", [value.ours for value in members], _OURS, "o"),
         (members[0].rival, [value.theirs for value in members], _THEIRS, "s"),
@@ -248,14 +250,12 @@ def _curve(members: Sequence[Value]) -> Figure:
         lows, highs = [spread.minimum for _, spread in there], [spread.maximum for _, spread in there]
         axis.fill_between(across, lows, highs, color=colour, alpha=0.2, linewidth=0)
         axis.plot(across, [spread.median for _, spread in there], color=colour, marker=marker, label=name)
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(places, [number(place) for place in places])
-    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(places, names)
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axis.grid(color="#dddddd")
     axis.set_title(point.label)
-    axis.set_xlabel(f"{point.axis} (logarithmic)")
+    axis.set_xlabel(point.axis)
     axis.set_ylabel(members[0].unit)
     axis.legend(loc="best")
     return figure

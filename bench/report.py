@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from bench.compare import Comparison, Row, Sample, Subject, Target, Verdict, compare
 from bench.spread import Spread
 
-__all__ = ["Run", "ScenarioResult", "number", "to_json", "to_markdown"]
+__all__ = ["Run", "ScenarioResult", "number", "to_json", "to_markdown", "to_page"]
 
 #: Raised when the form of the JSON changes.
 _FORMAT = 3
@@ -140,6 +140,13 @@ def to_markdown(run: Run) -> str:
         "; ".join(f"{key}: {value}" for key, value in run.machine.items()) + ".",
     ]
     return "\n".join(lines) + "\n"
+
+
+def to_page(table: str, raw: str, drawings: Sequence[str]) -> str:
+    """The table behind drawings, which are beside the page; ``raw`` is the way to the samples."""
+    pictures = [f"![{name.removesuffix('.svg')}]({name})" for name in drawings]
+    head = ["# The last run", "", f"Drawn from [its samples]({raw}).", ""]
+    return "\n".join([*head, "\n\n".join(pictures), "", table])
 
 
 def _unmeasured(results: Sequence[ScenarioResult]) -> list[str]:

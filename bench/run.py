@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import time
@@ -36,7 +37,7 @@ _ON_REQUEST: tuple[Scenario, ...] = (VmnetTcp(Wire.VDE, 1.3), VmnetTcp(Wire.STRE
 _GROUPS = {**GROUPS, "vmnet": _ON_REQUEST}
 _ALL = tuple(scenario for group in _GROUPS.values() for scenario in group)
 
-_FULL = Effort("full", rounds=5, seconds=2.0, pings=10_000, idle_seconds=3.0, tcp_seconds=3)
+_FULL = Effort("full", rounds=5, seconds=1.5, pings=10_000, idle_seconds=3.0, tcp_seconds=3)
 _QUICK = Effort("quick", rounds=2, seconds=0.7, pings=3_000, idle_seconds=1.0, tcp_seconds=2)
 
 
@@ -74,11 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root = _RESULTS if options.record else _BUILD / "results"
     stored = _store(run, table, root)
     print(f"Raw result: {stored.relative_to(_ROOT)}")
-    # Those of the committed results belong to a page, which shows all that there is.
+    # What is committed is shown by the documentation, and has everything.
     if not options.record or not options.only:
-        for drawn in plot.draw(stored, root / "plots"):
-            print(f"Plot: {drawn.relative_to(_ROOT)}")
+        print(f"With plots: {_show(stored, table, root / 'latest').relative_to(_ROOT)}")
     return 0 if run.complete else 1
+
+
+def _show(raw: Path, table: str, folder: Path) -> Path:
+    """Replace what ``folder`` shows; its page."""
+    shutil.rmtree(folder, ignore_errors=True)
+    drawings = [drawn.name for drawn in plot.draw(raw, folder)]
+    page = folder / "README.md"
+    page.write_text(report.to_page(table, os.path.relpath(raw, folder), drawings))
+    return page
 
 
 def _chosen(names: Sequence[str]) -> list[Scenario]:

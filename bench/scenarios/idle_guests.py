@@ -1,72 +1,83 @@
-"""What 16 idle guests on the same network cost one that talks: real guests, each with a QEMU of its own.
+"""What up to 16 idle guests on the same network cost one that talks: real guests, each with a QEMU of its own.
 
-There are two networks, both ours and of the same kind: one with the idle guests and a guest that talks, one
-with such a guest alone. All guests run all the time, so that what idle guests cost the machine by being there
-touches both networks alike; the two talk in turn, and the difference is what presence on the network costs.
+There is a network for each number of idle guests, all ours and of the same kind, each with one more guest
+that talks. All guests run all the time, so that what idle guests cost the machine by being there touches all
+networks alike; those that talk do so in turn, and the difference is what presence on the network costs.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 
-from bench.compare import NOBODY, Relation, Row, Subject, Target
-from bench.guest import boot, boot_many, guest_unavailable_reason, streams
+from bench.compare import NOBODY, Curve, Relation, Row, Subject, Target
+from bench.guest import boot, guest_unavailable_reason, streams
 from bench.scenarios.base import Answer, Bench
 from bench.systems import Running, System, Uplink, Wire
 
 __all__ = ["IdleGuests"]
 
-_IDLE = 16
-#: Whether it is the one beside them, stretch by stretch.
-_ORDER = (True, False, False, True)
+_IDLE = (0, 4, 16)
+_ALONE, _MOST = _IDLE[0], _IDLE[-1]
+#: Stretch by stretch: none of them is always first, or always after the same one.
+_ORDER = (*_IDLE, *reversed(_IDLE))
 _WITHIN = Target(Subject.OURS, Relation.AT_LEAST, 0.97)
+_DIRECTIONS = {"to_guest": "host to guest", "to_host": "guest to host"}
 
 
 class IdleGuests:
     """Ours alone: it is compared with itself."""
 
     rival = NOBODY
-    rows = (
-        Row("to_guest", "host to guest, with them ÷ without", "", _WITHIN, has_ratio=False),
-        Row("to_host", "guest to host, with them ÷ without", "", _WITHIN, has_ratio=False),
-        Row("to_guest_cpu", "host to guest, processor time for a GB, with ÷ without", "", has_ratio=False),
-        Row("to_host_cpu", "guest to host, processor time for a GB, with ÷ without", "", has_ratio=False),
-        Row("idle_memory", "memory (PSS) of the daemon for each idle guest", "MB", has_ratio=False),
-    )
 
     def __init__(self, wire: Wire) -> None:
         self.name = f"idle-guests-{wire.value}"
-        self.title = f"TCP between a guest (-netdev {wire.value}, TCG) and the host, beside {_IDLE} idle guests"
+        self.title = f"TCP between a guest (-netdev {wire.value}, TCG) and the host, beside {_MOST} idle guests"
+        curves = {
+            key: Curve(key.replace("_", "-"), f"TCP, {words}, -netdev {wire.value}", "idle guests beside")
+            for key, words in _DIRECTIONS.items()
+        }
+        self.rows = (
+            *(
+                Row(key, f"{words}, with them ÷ without", "", _WITHIN, has_ratio=False)
+                for key, words in _DIRECTIONS.items()
+            ),
+            *(
+                Row(f"{key}_cpu", f"{words}, processor time for a GB, with ÷ without", has_ratio=False)
+                for key, words in _DIRECTIONS.items()
+            ),
+            *(
+                Row(f"{key}_{count}", f"{words}, beside {count}", "Gbit/s", curve=curves[key], at=count)
+                for key, words in _DIRECTIONS.items()
+                for count in _IDLE
+            ),
+            Row("idle_memory", "memory (PSS) of the daemon for an idle guest", "MB", has_ratio=False),
+        )
         self._wire = wire
-        self._beside: Running | None = None
-        self._alone: Running | None = None
+        self._online: dict[int, Running] = {}
 
     def unavailable_reason(self) -> str | None:
         return guest_unavailable_reason()
 
     def measure(self, system: System, bench: Bench) -> Answer:
-        if self._beside is None or self._alone is None:
-            self._beside, self._alone = self._start(system, bench.closing)
+        if not self._online:
+            bench.closing.callback(self._online.clear)
+            self._start(system, bench.closing)
         seconds = max(1, bench.effort.tcp_seconds // 2)
         detail: dict[str, object] = {}
-        sums: dict[tuple[bool, str], float] = {}
-        for number, beside in enumerate(_ORDER):
+        sums: dict[tuple[int, str], float] = {}
+        for number, idle in enumerate(_ORDER):
             stretch: dict[str, object] = {}
-            values = streams(self._beside if beside else self._alone, seconds, stretch)
-            detail[f"{number} {'beside them' if beside else 'alone'}"] = stretch
-            for key, value in values.items():
-                sums[beside, key] = sums.get((beside, key), 0.0) + value
-        memory = self._beside.memory().pss - self._alone.memory().pss
-        kept = {key: sums[True, key] / sums[False, key] for beside, key in sums if beside}
-        return Answer({**kept, "idle_memory": memory / _IDLE / 1e6}, detail)
+            for key, value in streams(self._online[idle], seconds, stretch).items():
+                sums[idle, key] = sums.get((idle, key), 0.0) + value
+            detail[f"{number}, beside {idle}"] = stretch
+        values = {key: sums[_MOST, key] / sums[_ALONE, key] for idle, key in sums if idle == _MOST}
+        for key in _DIRECTIONS:
+            values.update({f"{key}_{idle}": sums[idle, key] / _ORDER.count(idle) for idle in _IDLE})
+        memory = self._online[_MOST].memory().pss - self._online[_ALONE].memory().pss
+        return Answer({**values, "idle_memory": memory / _MOST / 1e6}, detail)
 
-    def _start(self, system: System, closing: ExitStack) -> tuple[Running, Running]:
-        def forget() -> None:
-            self._beside = self._alone = None
-
-        closing.callback(forget)
-        alone = closing.enter_context(system.start(Uplink.HOST, self._wire))
-        boot(alone, closing)
-        beside = closing.enter_context(system.start(Uplink.HOST, self._wire, guests=_IDLE + 1))
-        boot_many(beside, closing, _IDLE + 1)
-        return beside, alone
+    def _start(self, system: System, closing: ExitStack) -> None:
+        for idle in _IDLE:
+            running = closing.enter_context(system.start(Uplink.HOST, self._wire, guests=idle + 1))
+            boot(running, closing, idle + 1)
+            self._online[idle] = running

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from bench.compare import OURS, REFERENCE, Relation, Row, Sample, Subject, Target
-from bench.report import Run, ScenarioResult, number, to_json, to_markdown
+from bench.report import Run, ScenarioResult, number, to_json, to_markdown, to_page
 
 _ROWS = (
     Row("rate", "delivered", "frames/s", Target(Subject.RATIO, Relation.AT_LEAST, 1.2)),
@@ -88,3 +88,9 @@ def test_the_raw_result_keeps_every_sample() -> None:
 def test_every_line_of_the_table_has_the_same_number_of_fields() -> None:
     lines = [line for line in to_markdown(_run()).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {7}
+
+
+def test_a_page_shows_drawings_before_the_table() -> None:
+    page = to_page("| table |\n", "../2026-01/box/02-030405.json", ["ratios.svg", "rates.svg"])
+    assert "[its samples](../2026-01/box/02-030405.json)" in page
+    assert page.index("![ratios](ratios.svg)") < page.index("![rates](rates.svg)") < page.index("| table |")
