@@ -20,6 +20,7 @@ from vde_vmnet.addresses import Reservation
 from vde_vmnet.config.model import DaemonConfig, network_id
 from vde_vmnet.control.opening import open_control
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
+from vde_vmnet.import_paths import HeldPaths
 from vde_vmnet.keeper import (
     ChildKeeper,
     Keeper,
@@ -295,7 +296,10 @@ def _serve(
     from vde_vmnet import worker
 
     listeners = [segment.listener() for segment in network.segments]
+    # What is loaded later may lie where the service user does not come.
+    ways = HeldPaths.open()
     privileges.drop(identity, gid)
+    ways.use()
 
     def ready() -> None:
         if keeper is not None:

@@ -39,6 +39,7 @@ RANKS = {
     "socket_peer": 2,
     "vde_client": 2,
     "privileges": 2,
+    "import_paths": 2,
     "sockets": 2,
     "notify": 2,
     "pidfile": 2,
