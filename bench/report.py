@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from bench.compare import Comparison, Row, Sample, Subject, Target, Verdict, compare
 from bench.spread import Spread
 
-__all__ = ["Run", "ScenarioResult", "number", "to_json", "to_markdown", "to_page"]
+__all__ = ["Run", "ScenarioResult", "from_json", "number", "to_json", "to_markdown", "to_page"]
 
 #: Raised when the form of the JSON changes.
 _FORMAT = 3
@@ -69,6 +69,29 @@ def to_json(run: Run) -> str:
         "scenarios": [_scenario(result) for result in run.results],
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, rows: Mapping[str, Sequence[Row]]) -> Run:
+    """The run whose raw result this is. ``rows`` by scenario: their comparisons are made anew.
+
+    Raises ValueError or KeyError when it is none of this version, or has a scenario that is not in ``rows``.
+    """
+    document = json.loads(text)
+    if document["format"] != _FORMAT:
+        raise ValueError(f"its format is {document['format']} and not {_FORMAT}")
+    results = [
+        ScenarioResult(
+            stored["name"],
+            stored["title"],
+            stored["rival"],
+            rows[stored["name"]],
+            [Sample(**sample) for sample in stored["samples"]],
+            stored["failure"],
+            stored["seconds"],
+        )
+        for stored in document["scenarios"]
+    ]
+    return Run(document["date"], document["effort"], document["machine"], document["load"], results)
 
 
 def _scenario(result: ScenarioResult) -> dict[str, object]:

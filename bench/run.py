@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import time
@@ -18,7 +17,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
-from bench import machine, plot, report
+from bench import machine, report, store
 from bench.clients import Clients
 from bench.compare import C_SOCKET_VMNET, C_VDE_VMNET, OURS, Sample
 from bench.errors import BenchError
@@ -64,30 +63,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run = _measure(chosen, systems, effort)
+        if options.add_to:
+            run = _added_to(options.add_to, run)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bench: interrupted, nothing stored", file=sys.stderr)
         return 128 + signal.SIGINT
-    table = report.to_markdown(run)
-    print(table)
-    root = _RESULTS if options.record else _BUILD / "results"
-    stored = _store(run, table, root)
-    print(f"Raw result: {stored.relative_to(_ROOT)}")
+    print(report.to_markdown(run))
+    stored = store.write(
+        run, options.add_to or store.place(run, _RESULTS if options.record else _BUILD / "results")
+    )
+    print(f"Raw result: {os.path.relpath(stored)}")
     # What is committed is shown by the documentation, and has everything.
-    if not options.record or not options.only:
-        print(f"With plots: {_show(stored, table, root / 'latest').relative_to(_ROOT)}")
+    if options.add_to or not options.record or not options.only:
+        print(f"With plots: {os.path.relpath(store.show(run, stored))}")
     return 0 if run.complete else 1
 
 
-def _show(raw: Path, table: str, folder: Path) -> Path:
-    """Replace what ``folder`` shows; its page."""
-    shutil.rmtree(folder, ignore_errors=True)
-    drawings = [drawn.name for drawn in plot.draw(raw, folder)]
-    page = folder / "README.md"
-    page.write_text(report.to_page(table, os.path.relpath(raw, folder), drawings))
-    return page
+def _added_to(raw: Path, run: report.Run) -> report.Run:
+    """``run`` in the place of those scenarios in a stored one that it has measured. Raises BenchError."""
+    before = store.read(raw, {scenario.name: scenario.rows for scenario in _ALL})
+    if before.effort != run.effort:
+        raise BenchError(f"{raw} was measured with {dict(before.effort)} and this with {dict(run.effort)}")
+    measured = {result.name: result for result in (*before.results, *run.results)}
+    results = [measured[scenario.name] for scenario in _ALL if scenario.name in measured]
+    return replace(run, date=before.date, machine={**before.machine, **run.machine}, results=results)
 
 
 def _chosen(names: Sequence[str]) -> list[Scenario]:
@@ -111,6 +113,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         choices=[*_GROUPS, *(scenario.name for scenario in _ALL)],
         help="a scenario or a group of them (--list); repeatable",
+    )
+    add(
+        "--add-to",
+        type=Path,
+        metavar="RESULT.json",
+        help="put what is measured into this stored result, to take a whole run in pieces",
     )
     add("--record", action="store_true", help="store the result in bench/results, to be committed")
     add(
@@ -181,16 +189,6 @@ def _scenario(
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def _store(run: report.Run, table: str, root: Path) -> Path:
-    when = datetime.fromisoformat(run.date)
-    folder = root / f"{when:%Y-%m}" / machine.slug(run.machine)
-    folder.mkdir(parents=True, exist_ok=True)
-    raw = folder / f"{when:%d-%H%M%S}.json"
-    raw.write_text(report.to_json(run))
-    raw.with_suffix(".md").write_text(table)
-    return raw
 
 
 if __name__ == "__main__":

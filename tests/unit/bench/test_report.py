@@ -6,7 +6,7 @@ import json
 
 import pytest
 from bench.compare import OURS, REFERENCE, Relation, Row, Sample, Subject, Target
-from bench.report import Run, ScenarioResult, number, to_json, to_markdown, to_page
+from bench.report import Run, ScenarioResult, from_json, number, to_json, to_markdown, to_page
 
 _ROWS = (
     Row("rate", "delivered", "frames/s", Target(Subject.RATIO, Relation.AT_LEAST, 1.2)),
@@ -94,3 +94,15 @@ def test_a_page_shows_drawings_before_the_table() -> None:
     page = to_page("| table |\n", "../2026-01/box/02-030405.json", ["ratios.svg", "rates.svg"])
     assert "[its samples](../2026-01/box/02-030405.json)" in page
     assert page.index("![ratios](ratios.svg)") < page.index("![rates](rates.svg)") < page.index("| table |")
+
+
+def test_a_stored_run_is_read_back_and_compared_anew() -> None:
+    run = _run()
+    again = from_json(to_json(run), {"pairs": _ROWS})
+    assert to_json(again) == to_json(run)
+    assert to_markdown(again) == to_markdown(run)
+
+
+def test_a_scenario_that_is_no_more_is_not_read() -> None:
+    with pytest.raises(KeyError, match="pairs"):
+        from_json(to_json(_run()), {})
