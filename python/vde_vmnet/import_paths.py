@@ -2,8 +2,8 @@
 
 The control server is loaded late, and never as root. The folders that modules come from are opened before
 privilege is dropped; afterwards the import system is led through these descriptors (``/proc/self/fd/N``), which
-asks for no permission on the folders above. What lies in a folder must be readable for everybody, as it is where
-Python and pip put it. Linux only: elsewhere a descriptor leads to no folder.
+asks for no permission on the folders above. What lies in a folder must be readable for everybody, as it is
+where Python and pip put it. Linux only: elsewhere a descriptor leads to no folder.
 """
 
 from __future__ import annotations
