@@ -137,10 +137,8 @@ def render(model: Model, screen: Screen) -> list[str]:
         _row(titles, "", "PEER", screen),
     ]
     turned = " (turned)" if model.turned else ""
-    foot = (
-        f"sorted by {sort.name}{turned}   n port  m name  i from guest  o to guest  f frames  d drops"
-        "   space pause  + - speed  q quit"
-    )
+    keys = "  ".join(f"{key} {one.name}" for key, one in KEYS.items())
+    foot = f"q quit  space pause  + - speed  sorted by {sort.name}{turned}: {keys}"
     room = max(0, screen.height - len(head) - 1)
     ordered = _ordered(model)
     offset = min(model.offset, max(0, len(ordered) - room))
