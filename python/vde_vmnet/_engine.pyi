@@ -176,11 +176,15 @@ class Engine:
         read_max_packets: int,
         write_max_packets: int,
         max_packet_size: int,
+        offload: Literal["none", "tso", "virtio"] = "none",
+        mtu: int = 1500,
     ) -> int:
         """Put a started interface of vmnet.framework on a port and return the endpoint's number.
 
         ``interface``: its interface_ref; ``queue``: the dispatch queue for the event callback; the limits are
-        what the framework said at the start (packets from 1, ``max_packet_size`` 60…65,550 bytes). The event
+        what the framework said at the start (packets from 1, ``max_packet_size`` 60…65,550 bytes). ``offload``:
+        what it was started with: ``tso``, TSO and checksum offload, with segments of packets of ``mtu`` bytes
+        (576…65,535); ``virtio``, TSO and a virtio-net header, which counts in ``max_packet_size``. The event
         callback is taken back when the endpoint is detached, goes by itself, or the engine is closed; the
         caller stops the interface and releases the queue after that. endpoint_down comes when reads have
         failed for ten seconds. Waits for the engine's thread. Raises ValueError (range, null address,

@@ -30,6 +30,12 @@ def command(simulator: Path, *argv: str) -> list[str]:
     return [sys.executable, str(Path(__file__)), "--library", str(simulator), "--", *argv]
 
 
+def _macos_version() -> tuple[int, ...]:
+    """Of the simulated machine; that which is called 26 is the one with offloads that are a gain."""
+    version = tuple(int(part) for part in os.environ["VMNET_SIM_MACOS"].split("."))
+    return (26, 2) if version == (26,) else version
+
+
 def main(argv: Sequence[str]) -> int:
     """Run it; the exit status."""
     parser = argparse.ArgumentParser(prog="vmnet_launcher")
@@ -43,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
     library.load = load
     library.is_macos = lambda: True
+    library.macos_version = _macos_version
     paths.MACOS = dataclasses.replace(
         paths.MACOS,
         bootptab=Path(os.environ["VMNET_SIM_BOOTPTAB"]),

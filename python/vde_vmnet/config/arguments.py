@@ -227,6 +227,7 @@ def _uplink(arguments: argparse.Namespace, warn: Callable[[str], None]) -> Uplin
         named_forwards=tuple(one for one in forwards if isinstance(one, NamedForward)),
         mtu=network.mtu(arguments, mode, ipv6=nat66_prefix is not None),
         isolation=network.isolation(arguments, mode),
+        offload=network.offload(arguments),
         start_timeout=network.start_timeout(arguments),
         rules=rules,
     )

@@ -24,6 +24,7 @@ __all__ = [
     "SwitchConfig",
     "SwitchRole",
     "UplinkConfig",
+    "VmnetOffload",
     "network_id",
 ]
 
@@ -65,6 +66,15 @@ class PtpSocket(enum.Enum):
     SEQPACKET = "seqpacket"
 
 
+class VmnetOffload(enum.Enum):
+    """``--vmnet-offload``."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+    VIRTIO = "virtio"
+
+
 @dataclass(frozen=True)
 class UplinkConfig:
     """What the segment is like towards the host."""
@@ -92,6 +102,8 @@ class UplinkConfig:
     mtu: int | None = None
     #: Whether the segment is cut off from the other networks of its kind on this host.
     isolation: bool = False
+    #: Whether vmnet moves super-frames.
+    offload: VmnetOffload = VmnetOffload.AUTO
     #: How long vmnet may take to start, failed attempts included, in seconds.
     start_timeout: float = 30.0
     #: Where guests may connect to, as far as it was said.

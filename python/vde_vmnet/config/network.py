@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from vde_vmnet.addresses import Forward, NamedForward, Reservation
-from vde_vmnet.config.model import Mode, UplinkConfig
+from vde_vmnet.config.model import Mode, UplinkConfig, VmnetOffload
 from vde_vmnet.errors import ConfigurationError
 
-__all__ = ["add_options", "forwards", "isolation", "mtu", "start_timeout"]
+__all__ = ["add_options", "forwards", "isolation", "mtu", "offload", "start_timeout"]
 
 #: RFC 791 wants every IPv4 host to take 576 bytes, RFC 8200 section 5 every IPv6 link to carry 1280.
 _SMALLEST_MTU, _SMALLEST_IPV6_MTU = 576, 1280
@@ -32,6 +32,13 @@ def add_options(add: Callable[..., object]) -> None:
         action="store_true",
         help="for --vmnet-mode=(host|shared): do not let the other vmnet interfaces of this host in;"
         " on Linux networks are apart anyway",
+    )
+    add(
+        "--vmnet-offload",
+        metavar="(auto|on|off|virtio)",
+        default=VmnetOffload.AUTO.value,
+        help="let vmnet move TCP in frames of up to 64 KiB: from macOS 26.2 on, always, never, or with"
+        " virtio-net headers; for --backend=vmnet (default: auto)",
     )
     add(
         "--forward",
@@ -75,6 +82,17 @@ def isolation(arguments: argparse.Namespace, mode: Mode) -> bool:
             next_step="On a bridged network others are meant to reach the guests",
         )
     return bool(arguments.vmnet_enable_isolation)
+
+
+def offload(arguments: argparse.Namespace) -> VmnetOffload:
+    """``--vmnet-offload``. Raises ConfigurationError."""
+    text: str = arguments.vmnet_offload
+    try:
+        return VmnetOffload(text)
+    except ValueError:
+        raise ConfigurationError(
+            f'--vmnet-offload "{text}" is none of {", ".join(one.value for one in VmnetOffload)}'
+        ) from None
 
 
 def forwards(

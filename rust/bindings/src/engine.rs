@@ -52,9 +52,9 @@ fn port_number(port: i64) -> PyResult<u16> {
 }
 
 /// Length of a packet, from Python's.
-fn packet_len(len: i64) -> PyResult<usize> {
+fn packet_len(name: &str, len: i64) -> PyResult<usize> {
     let fits = usize::try_from(len).ok().filter(|len| (LEAST_MTU..=MOST_MTU).contains(len));
-    fits.ok_or_else(|| PyValueError::new_err(format!("offload_mtu must be {LEAST_MTU}…{MOST_MTU}, not {len}")))
+    fits.ok_or_else(|| PyValueError::new_err(format!("{name} must be {LEAST_MTU}…{MOST_MTU}, not {len}")))
 }
 
 impl Engine {
@@ -109,7 +109,7 @@ impl Engine {
         peer: Vec<u8>,
         offload_mtu: Option<i64>,
     ) -> PyResult<u64> {
-        let offload_mtu = offload_mtu.map(packet_len).transpose()?;
+        let offload_mtu = offload_mtu.map(|len| packet_len("offload_mtu", len)).transpose()?;
         let number = port_number(port)?;
         let kind = Kind::from_name(kind).ok_or_else(|| {
             PyValueError::new_err(format!(
@@ -157,7 +157,7 @@ impl Engine {
     }
 
     #[pyo3(signature = (*, port, name, interface, queue, functions, blocks, read_max_packets, write_max_packets,
-        max_packet_size))]
+        max_packet_size, offload = "none", mtu = 1500))]
     #[allow(clippy::too_many_arguments, reason = "keywords in Python")]
     fn attach_vmnet(
         &self,
@@ -171,11 +171,26 @@ impl Engine {
         read_max_packets: usize,
         write_max_packets: usize,
         max_packet_size: usize,
+        offload: &str,
+        mtu: i64,
     ) -> PyResult<u64> {
         let number = port_number(port)?;
-        let limits = Limits { read_max_packets, write_max_packets, max_packet_size };
-        let io = Interface { handle: interface, queue, functions, blocks, limits }.open()?;
-        self.put(py, number, name, false, Box::new(io))
+        let mtu = packet_len("mtu", mtu)?;
+        let headers = match offload {
+            "none" | "tso" => false,
+            "virtio" => true,
+            _ => {
+                let message = format!("offload must be 'none', 'tso' or 'virtio', not '{offload}'");
+                return Err(PyValueError::new_err(message));
+            }
+        };
+        let limits = Limits { read_max_packets, write_max_packets, max_packet_size, headers };
+        let mut io: Box<dyn Port> =
+            Box::new(Interface { handle: interface, queue, functions, blocks, limits }.open()?);
+        if offload == "tso" {
+            io = Box::new(Bare::vmnet(io, mtu));
+        }
+        self.put(py, number, name, false, io)
     }
 
     #[pyo3(signature = (*, endpoint))]

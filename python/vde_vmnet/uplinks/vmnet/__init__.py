@@ -20,7 +20,7 @@ from vde_vmnet.errors import ConfigurationError, UnavailableError, UplinkError, 
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.uplinks.base import OpenedEndpoint, OpenedUplink, nothing
 from vde_vmnet.uplinks.leases import LeaseFile
-from vde_vmnet.uplinks.vmnet import failures, library, request, reservations, xpc
+from vde_vmnet.uplinks.vmnet import failures, library, offload, request, reservations, xpc
 from vde_vmnet.uplinks.vmnet.abi import KEYS, Binding
 from vde_vmnet.uplinks.vmnet.paths import MACOS
 from vde_vmnet.uplinks.vmnet.patience import Patience
@@ -115,7 +115,7 @@ class VmnetUplink:
             _check_interface(config.interface, interface.shared_interfaces(binding))
         if config.nat66_prefix is not None and config.mode is Mode.HOST:
             _log.warning("--vmnet-nat66-prefix has no effect: vmnet gives IPv6 prefixes in shared mode only")
-        entries = request.classic(config, self._network_id)
+        entries = request.classic(config, self._network_id, self._offload())
         if config.reservations:
             prepare()
 
@@ -143,7 +143,7 @@ class VmnetUplink:
             _log.warning("%s", loss)
         situation = self._situation("make the network", network_api=True)
         made = network.make(binding, self._config, situation, patience)
-        entries = request.in_network(self._config)
+        entries = request.in_network(self._config, self._offload())
 
         def begin(queue: int, block: int) -> int | None:
             with xpc.description(binding, entries) as description:
@@ -169,7 +169,11 @@ class VmnetUplink:
             begin,
             self._situation("start the interface", network_api=network_api),
             patience,
+            self._offload(),
         )
+
+    def _offload(self) -> offload.Offload:
+        return offload.choose(self._config, library.macos_version())
 
     def _situation(self, doing: str, *, network_api: bool, what: str = "") -> failures.Situation:
         plan = self._config.ipv4

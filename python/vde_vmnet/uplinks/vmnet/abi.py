@@ -84,7 +84,6 @@ KEYS: tuple[Key, ...] = (
     Key("vmnet_host_subnet_mask_key", "string", ("desc",), "11.0"),
     Key("vmnet_host_ipv6_address_key", "string", ("desc",), "11.0"),
     Key("vmnet_enable_isolation_key", "bool", ("desc",), "11.0"),
-    # Declared, not yet asked for: the engine takes plain frames from vmnet.
     Key("vmnet_enable_tso_key", "bool", ("desc",), "11.0"),
     Key("vmnet_enable_checksum_offload_key", "bool", ("desc",), "12.0"),
     Key("vmnet_enable_virtio_header_key", "bool", ("desc",), "15.4"),

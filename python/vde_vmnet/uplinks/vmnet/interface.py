@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from vde_vmnet._engine import Completion, EngineError
 from vde_vmnet.addresses import Forward
-from vde_vmnet.errors import InternalError, UplinkError
+from vde_vmnet.errors import InternalError, UnavailableError, UplinkError
 from vde_vmnet.uplinks.vmnet import failures, xpc
 from vde_vmnet.uplinks.vmnet.abi import Binding, Protocol, Status
+from vde_vmnet.uplinks.vmnet.offload import Offload
 from vde_vmnet.uplinks.vmnet.patience import Patience, RefusedError
 
 if TYPE_CHECKING:
@@ -45,11 +46,18 @@ class Interface:
     """An ``Endpoint`` (see uplinks/base.py): a running interface and the queue of its handlers."""
 
     def __init__(
-        self, binding: Binding, name: str, handle: int, queue: int, parameters: dict[str, xpc.Value]
+        self,
+        binding: Binding,
+        name: str,
+        handle: int,
+        queue: int,
+        parameters: dict[str, xpc.Value],
+        offload: Offload,
     ) -> None:
         self.name = name
         #: What vmnet reported, by symbol of the key.
         self.parameters = parameters
+        self.offload = offload
         self._binding = binding
         self._handle = handle
         self._queue = queue
@@ -75,6 +83,8 @@ class Interface:
                 read_max_packets=self._number("vmnet_read_max_packets_key", _DOCUMENTED_PACKETS),
                 write_max_packets=self._number("vmnet_write_max_packets_key", _DOCUMENTED_PACKETS),
                 max_packet_size=self._number("vmnet_max_packet_size_key", mtu + _ETHERNET_HEADER),
+                offload=self.offload.value,
+                mtu=mtu,
             )
         except (ValueError, EngineError) as error:
             raise UplinkError(
@@ -147,24 +157,38 @@ class Interface:
 
 
 def start(
-    binding: Binding, name: str, begin: Begin, situation: failures.Situation, patience: Patience
+    binding: Binding,
+    name: str,
+    begin: Begin,
+    situation: failures.Situation,
+    patience: Patience,
+    offload: Offload = Offload.NONE,
 ) -> Interface:
-    """Start an interface by ``begin``, as often as it takes.
+    """Start an interface by ``begin``, as often as it takes; ``offload`` is what it asks for.
 
     Raises what ``failures.explain`` makes of the last status, UplinkError when macOS never answers.
     """
-    return patience.insist(lambda: _attempt(binding, name, begin, situation, patience), situation)
+    return patience.insist(lambda: _attempt(binding, name, begin, situation, patience, offload), situation)
 
 
 def _attempt(
-    binding: Binding, name: str, begin: Begin, situation: failures.Situation, patience: Patience
+    binding: Binding,
+    name: str,
+    begin: Begin,
+    situation: failures.Situation,
+    patience: Patience,
+    offload: Offload,
 ) -> Interface:
     """Raises RefusedError; UplinkError when the handler is not called in time."""
     completion = Completion(
         blocks=_blocks(binding), retain=binding.address("xpc_retain"), release=binding.address("xpc_release")
     )
     queue: int = binding.call("dispatch_queue_create", b"vde_vmnet", None)
-    handle = begin(queue, completion.block)
+    try:
+        handle = begin(queue, completion.block)
+    except UnavailableError:  # a key that this macOS does not have
+        binding.call("dispatch_release", queue)
+        raise
     answer = completion.wait(max(patience.left, _REASON_SECONDS) if handle else _REASON_SECONDS)
     if answer is None and handle:
         # The handler may still come on the queue, so it stays; it ends with this process.
@@ -175,7 +199,7 @@ def _attempt(
         parameters = xpc.parameters(binding, dictionary)
         binding.call("xpc_release", dictionary)
     if handle and status == Status.SUCCESS:
-        return Interface(binding, name, handle, queue, parameters)
+        return Interface(binding, name, handle, queue, parameters, offload)
     binding.call("dispatch_release", queue)
     raise RefusedError(status if status != Status.SUCCESS else int(Status.FAILURE))
 

@@ -7,6 +7,7 @@ the paths below are all there is.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from typing import Self
 
 from vde_vmnet.errors import UnavailableError
 
-__all__ = ["FRAMEWORK", "Library", "is_macos", "load"]
+__all__ = ["FRAMEWORK", "Library", "is_macos", "load", "macos_version"]
 
 #: In the dyld shared cache since macOS 11: dlopen(3) finds it although there is no such file.
 FRAMEWORK = "/System/Library/Frameworks/vmnet.framework/vmnet"
+
+
+_DARWIN_OF_MACOS_11, _DARWIN_OF_MACOS_26 = 20, 25
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,20 @@ class Library:
 
 #: What the uplink calls, through this attribute.
 load: Callable[[], Library] = Library.open
+
+
+def macos_version() -> tuple[int, ...]:
+    """Major and minor version of this macOS, empty when it cannot be told; asked through the module.
+
+    By the kernel's release, since macOS tells programs that were built for an older one that it is 16 or 10.16:
+    Darwin 24.6 is macOS 15.6, and 25.2 is 26.2.
+    """
+    major, _, rest = os.uname().release.partition(".")
+    minor = rest.partition(".")[0]
+    if not (major.isdecimal() and minor.isdecimal() and int(major) >= _DARWIN_OF_MACOS_11):
+        return ()
+    step = 1 if int(major) >= _DARWIN_OF_MACOS_26 else 0
+    return int(major) - _DARWIN_OF_MACOS_11 + 11 + 10 * step, int(minor)
 
 
 def is_macos() -> bool:

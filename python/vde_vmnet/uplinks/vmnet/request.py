@@ -12,6 +12,8 @@ from vde_vmnet.addresses import Ipv4Plan, digest
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError, UnavailableError
 from vde_vmnet.uplinks.vmnet.abi import OperatingMode
+from vde_vmnet.uplinks.vmnet.offload import Offload
+from vde_vmnet.uplinks.vmnet.offload import entries as offload_entries
 from vde_vmnet.uplinks.vmnet.xpc import Entry
 
 __all__ = ["MODES", "check", "classic", "in_network", "interface_id", "losses", "network_options", "too_old"]
@@ -98,7 +100,7 @@ def losses(config: UplinkConfig, options: list[str]) -> list[str]:
     return [f"{option} has no effect together with {options[0]}" for option, yes in given.items() if yes]
 
 
-def classic(config: UplinkConfig, network_id: str) -> list[Entry]:
+def classic(config: UplinkConfig, network_id: str, offload: Offload = Offload.NONE) -> list[Entry]:
     """The description for ``vmnet_start_interface``."""
     entries = [
         Entry("vmnet_operation_mode_key", int(MODES[config.mode])),
@@ -108,6 +110,7 @@ def classic(config: UplinkConfig, network_id: str) -> list[Entry]:
         return [
             *entries,
             Entry("vmnet_shared_interface_name_key", config.interface or "", "--vmnet-mode=bridged"),
+            *offload_entries(offload),
         ]
     identifier = config.network_identifier
     if identifier is None and config.mode is Mode.HOST and not config.dhcp:
@@ -124,12 +127,13 @@ def classic(config: UplinkConfig, network_id: str) -> list[Entry]:
         )
     if config.mtu is not None:
         entries.append(Entry("vmnet_mtu_key", config.mtu, "--vmnet-mtu"))
-    return entries + in_network(config)
+    return entries + in_network(config, offload)
 
 
-def in_network(config: UplinkConfig) -> list[Entry]:
+def in_network(config: UplinkConfig, offload: Offload = Offload.NONE) -> list[Entry]:
     """The description for ``vmnet_interface_start_with_network``: all else belongs to the network."""
-    return [Entry("vmnet_enable_isolation_key", True, "--vmnet-enable-isolation")] if config.isolation else []
+    isolation = Entry("vmnet_enable_isolation_key", True, "--vmnet-enable-isolation")
+    return [*([isolation] if config.isolation else []), *offload_entries(offload)]
 
 
 def interface_id(config: UplinkConfig, network_id: str) -> UUID:

@@ -5,7 +5,8 @@
 //! symbol's name is known.
 //!
 //! Facts this file rests on (Apple's `vmnet.h` and overview, and what QEMU, vmnet-helper and socket_vmnet found):
-//! a read may give nothing, and says so with success; frames may be shorter than 60 bytes; a write takes all of its
+//! with TSO and checksum offload frames are as [`super::bare`] wants them, with virtio-net headers as the engine has them
+//! itself; a read may give nothing, and says so with success; frames may be shorter than 60 bytes; a write takes all of its
 //! frames or none, so that one that it does not like costs the whole array; the callback's estimate is none to
 //! rely on; taking the callback back does not wait for one under way.
 #![allow(unsafe_code)]
@@ -19,7 +20,7 @@ use super::{Down, Port};
 use crate::frame;
 use crate::pool::{BATCH, Batch, FrameRef, Received};
 use crate::stats::{Counters, DropReason};
-use crate::vnet_header::{self, VnetHeader};
+use crate::vnet_header::{self, Offloads, VnetHeader};
 
 mod bell;
 mod blocks;
@@ -46,15 +47,26 @@ const LEAST_PACKET_SIZE: usize = 60;
 /// service takes to come back, shorter than the patience of whoever waits for the network.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
 
-/// What the framework says about an interface when it has started.
+/// Bytes after which a turn ends before the batch is full, as for a TAP: four super-frames.
+const TURN_BYTES: usize = 256 << 10;
+
+/// What is known about an interface when it has started.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Packets in one read.
     pub read_max_packets: usize,
     /// Packets in one write.
     pub write_max_packets: usize,
-    /// Bytes of the longest frame.
+    /// Bytes of the longest frame, its header included.
     pub max_packet_size: usize,
+    /// Whether each frame has a virtio-net header of 12 bytes in front, both ways.
+    pub headers: bool,
+}
+
+impl Limits {
+    fn header_len(&self) -> usize {
+        if self.headers { vnet_header::LEN } else { 0 }
+    }
 }
 
 /// Why an interface cannot become a port.
@@ -152,22 +164,26 @@ impl Vmnet {
         }
     }
 
-    /// One read; says how many frames there were, and whether there was room for more.
-    fn read(&mut self, batch: &mut Batch) -> Result<(usize, bool), Status> {
-        let capacity = self.limits.max_packet_size;
+    /// One read.
+    fn read(&mut self, batch: &mut Batch) -> Result<Reading, Status> {
+        let (capacity, header_len) = (self.limits.max_packet_size, self.limits.header_len());
         let most = self.limits.read_max_packets.min(CALL_BYTES / capacity).max(1);
         let asked = batch.room().min(most);
-        let slots = batch.free_slots().take(asked).map(|slot| &mut slot[vnet_header::LEN..][..capacity]);
+        let begin = vnet_header::LEN - header_len;
+        let slots = batch.free_slots().take(asked).map(|slot| &mut slot[begin..][..capacity]);
         let count = self.interface.read(slots)?;
+        let mut bytes = 0;
         for index in 0..count {
-            let received = match self.interface.length(index) {
-                0 => Received::Nothing,
-                len if len > capacity => Received::Oversized,
-                len => Received::Frame(len),
+            let len = self.interface.length(index);
+            bytes += len.min(capacity);
+            let received = match len.checked_sub(header_len) {
+                None | Some(0) => Received::Nothing,
+                Some(_) if len > capacity => Received::Oversized,
+                Some(len) => Received::Frame(len),
             };
-            batch.push(received, Some(VnetHeader::default()));
+            batch.push(received, (!self.limits.headers).then(VnetHeader::default));
         }
-        Ok((count, count < asked))
+        Ok(Reading { count, bytes, drained: count < asked })
     }
 
     /// A read was refused: try again later, and in the end no more.
@@ -187,28 +203,37 @@ impl Vmnet {
     fn share(&self, frames: &[FrameRef<'_>]) -> usize {
         let mut bytes = 0;
         let fits = |frame: &&FrameRef<'_>| {
-            bytes += frame.ethernet().len();
-            frame.ethernet().len() <= self.limits.max_packet_size && bytes <= CALL_BYTES
+            let len = self.limits.header_len() + frame.ethernet().len();
+            bytes += len;
+            len <= self.limits.max_packet_size && bytes <= CALL_BYTES
         };
         frames.iter().take(self.limits.write_max_packets).take_while(fits).count()
     }
 }
 
+/// What one read brought.
+struct Reading {
+    count: usize,
+    bytes: usize,
+    /// There was room for more.
+    drained: bool,
+}
+
 /// The limits if they make sense, and no larger than what is used here.
 fn checked(limits: Limits) -> Result<Limits, VmnetError> {
-    let Limits { read_max_packets, write_max_packets, max_packet_size } = limits;
+    let Limits { read_max_packets, write_max_packets, max_packet_size, headers } = limits;
     let most = usize::try_from(libc::c_int::MAX).unwrap_or(usize::MAX);
     for (name, value, least, most) in [
         ("read_max_packets", read_max_packets, 1, most),
         ("write_max_packets", write_max_packets, 1, most),
-        ("max_packet_size", max_packet_size, LEAST_PACKET_SIZE, frame::MAX_LEN),
+        ("max_packet_size", max_packet_size, LEAST_PACKET_SIZE, limits.header_len() + frame::MAX_LEN),
     ] {
         if !(least..=most).contains(&value) {
             return Err(VmnetError::Limit { name, least, most, value });
         }
     }
     let (read_max_packets, write_max_packets) = (read_max_packets.min(BATCH), write_max_packets.min(BATCH));
-    Ok(Limits { read_max_packets, write_max_packets, max_packet_size })
+    Ok(Limits { read_max_packets, write_max_packets, max_packet_size, headers })
 }
 
 impl Port for Vmnet {
@@ -216,25 +241,26 @@ impl Port for Vmnet {
         self.bell.descriptor()
     }
 
-    /// Until there is nothing more or `batch` is full. The bell is silenced before the last read that gives
+    /// Until there is nothing more, `batch` is full or the turn is over. The bell is silenced before the last read that gives
     /// nothing, so that whatever comes after that read is heard.
     fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
-        let mut silenced = false;
-        while batch.room() > 0 {
-            let (count, drained) = match self.read(batch) {
-                Ok(result) => result,
+        let (mut silenced, mut bytes) = (false, 0);
+        while batch.room() > 0 && bytes < TURN_BYTES {
+            let reading = match self.read(batch) {
+                Ok(reading) => reading,
                 Err(status) => return self.read_failed(status),
             };
+            bytes += reading.bytes;
             self.reading.reset();
             self.failing_since = None;
-            if count == 0 && silenced {
+            if reading.count == 0 && silenced {
                 if batch.is_empty() {
                     // An event without frames is something that was read, too.
                     batch.push(Received::Nothing, None);
                 }
                 return Ok(());
             }
-            if drained && !silenced {
+            if reading.drained && !silenced {
                 self.bell.silence();
                 silenced = true;
             }
@@ -256,7 +282,10 @@ impl Port for Vmnet {
                 apart = apart.saturating_sub(1);
                 continue;
             }
-            let done = match self.interface.write(rest[..share].iter().map(|frame| frame.ethernet())) {
+            let headers = self.limits.headers;
+            let bytes =
+                rest[..share].iter().map(|frame| if headers { frame.with_header() } else { frame.ethernet() });
+            let done = match self.interface.write(bytes) {
                 Ok(count) => {
                     if count > 0 {
                         self.writing.reset();
@@ -310,6 +339,11 @@ impl Port for Vmnet {
 
     fn reads_many_at_once(&self) -> bool {
         true
+    }
+
+    fn offloads(&self) -> Offloads {
+        // UDP super-frames are said to be taken nowhere.
+        if self.limits.headers { Offloads { uso: false, ..Offloads::ALL } } else { Offloads::NONE }
     }
 }
 

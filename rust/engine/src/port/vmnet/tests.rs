@@ -10,7 +10,10 @@ use super::double::{Framework, Kept, Object, blocks_alive, objects, runtime};
 use super::*;
 use crate::sys::{Interest, Poller};
 
-const LIMITS: Limits = Limits { read_max_packets: 256, write_max_packets: 256, max_packet_size: 1514 };
+const LIMITS: Limits =
+    Limits { read_max_packets: 256, write_max_packets: 256, max_packet_size: 1514, headers: false };
+/// As with the virtio-net header key and TSO.
+const HEADERS: Limits = Limits { max_packet_size: vnet_header::LEN + frame::MAX_LEN, headers: true, ..LIMITS };
 
 fn frame(len: usize, mark: u8) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..len).map(|at| (at % 250) as u8).collect();
@@ -118,6 +121,50 @@ fn frames_go_out_in_order_and_in_few_calls() {
     assert_eq!(state.written, frames);
     assert_eq!(state.write_sizes, [40, BATCH - 40]);
     assert_eq!((counters.tx_frames, counters.dropped_frames()), (BATCH as u64, 0));
+}
+
+#[test]
+fn with_headers_each_frame_brings_its_own_and_takes_it_along() {
+    let framework = Framework::new(HEADERS);
+    let mut port = framework.port();
+    let header = VnetHeader {
+        flags: 1,
+        gso_type: 1,
+        gso_size: 1_448,
+        hdr_len: 66,
+        csum_start: 34,
+        ..Default::default()
+    };
+    let with = |len: usize| [&header.to_bytes()[..], &frame(len, 1)].concat();
+    framework.arrive([with(frame::MAX_LEN), with(60), vec![0; 12], vec![0; 5], with(frame::MAX_LEN + 1)]);
+    let mut batch = Batch::new();
+    port.receive(&mut batch).unwrap();
+    let received: Vec<_> = (0..batch.len()).map(|index| batch.received(index)).collect();
+    let (longest, nothing) = (Received::Frame(frame::MAX_LEN), Received::Nothing);
+    assert_eq!(received, [longest, Received::Frame(60), nothing, nothing, Received::Oversized]);
+    for (index, len) in [frame::MAX_LEN, 60].into_iter().enumerate() {
+        assert_eq!(batch.header(index), header);
+        assert!(batch.frame(index).ethernet() == frame(len, 1));
+    }
+    let (long, short) = (with(frame::MAX_LEN), with(60));
+    let frames = [FrameRef::new(&long), FrameRef::new(&short)];
+    assert_eq!(port.send(&frames, &mut Counters::default()), Ok(2));
+    assert!(framework.state.lock().unwrap().written == [long, short]);
+    assert!(port.offloads().take(&header));
+    assert_eq!(Framework::new(LIMITS).port().offloads(), Offloads::NONE);
+}
+
+#[test]
+fn a_turn_ends_after_some_super_frames() {
+    let framework = Framework::new(HEADERS);
+    let mut port = framework.port();
+    drain(&mut port, BATCH);
+    framework.arrive((0..40).map(|_| vec![0; 60_000]));
+    let mut batch = Batch::new();
+    port.receive(&mut batch).unwrap();
+    assert_eq!(batch.len(), 6);
+    assert!(ready(&port), "the rest is for the next turn");
+    assert_eq!(drain(&mut port, BATCH).len(), 34);
 }
 
 #[test]
@@ -277,6 +324,7 @@ fn what_cannot_be_is_refused() {
         (Limits { write_max_packets: 0, ..LIMITS }, "write_max_packets must be 1…2147483647, not 0"),
         (Limits { max_packet_size: 59, ..LIMITS }, "max_packet_size must be 60…65550, not 59"),
         (Limits { max_packet_size: 65_551, ..LIMITS }, "max_packet_size must be 60…65550, not 65551"),
+        (Limits { max_packet_size: 65_563, ..HEADERS }, "max_packet_size must be 60…65562, not 65563"),
     ] {
         assert_eq!(refused(limits), said);
     }
