@@ -156,6 +156,7 @@ def _keep(
             open_guest_mac=open_guest_mac,
             reserve=network.reserve,
             lead_forward=opened.lead_forward,
+            reload=network.uplink.reload,
         ).run()
 
 
@@ -242,6 +243,7 @@ def _keeper_status(network: _Network, channel: socket.socket, worker: int, closi
                 on_ready=lambda: _tell_ready(network, worker),
                 open_guest_mac=no_guest_mac,
                 reserve=network.reserve,
+                reload=network.uplink.reload,
                 prepare=lambda: network.uplink.prepare(network.undo),
             ).run()
     except BaseException:  # noqa: BLE001 - the end of a forked process: there is no caller to raise to
@@ -313,5 +315,6 @@ def _serve(
         else:
             network.uplink.reserve(one, on=on)
 
-    worker.serve(listeners, opened, keeper, ready, reserve=reserve, json=config.json)
+    reload = keeper.reload if keeper is not None else network.uplink.reload
+    worker.serve(listeners, opened, keeper, ready, reserve=reserve, reload=reload, json=config.json)
     return 0

@@ -106,19 +106,21 @@ class Keeper:
         on_ready: Callable[[], object],
         open_guest_mac: Callable[[str], tuple[int, str]],
         reserve: Callable[[Reservation, bool], None],
+        reload: Callable[[], str],
         prepare: Callable[[], None] | None = None,
         lead_forward: Callable[[int, IPv4Address], None] | None = None,
     ) -> None:
         """``channel``: our end of the pair. ``worker``: its pid. ``open_guest_mac``: a descriptor and its
-        name for one more guest MAC; ``reserve``: keep an address for a guest, or no longer. Both may raise
-        VdeVmnetError. ``prepare``: what the uplink's ``open`` in the worker may ask for, once; None where it is
-        opened here. ``lead_forward``: have the forward of this number lead to another guest, or raise
-        VdeVmnetError; None where nobody follows guests."""
+        name for one more guest MAC; ``reserve``: keep an address for a guest, or no longer; ``reload``: have
+        services look again. All may raise VdeVmnetError. ``prepare``: what the uplink's ``open`` in the
+        worker may ask for, once; None where it is opened here. ``lead_forward``: have the forward of this
+        number lead to another guest, or raise VdeVmnetError; None where nobody follows guests."""
         self._channel = channel
         self._worker = worker
         self._on_ready = on_ready
         self._open_guest_mac = open_guest_mac
         self._reserve = reserve
+        self._reload = reload
         self._prepare = prepare
         self._lead_forward = lead_forward
         self._stopping = False
@@ -233,6 +235,8 @@ class Keeper:
             ):
                 fd, name = self._open_guest_mac(str(MacAddress.parse(str(request["mac"]))))
                 reply, descriptors = {"ok": name}, [fd]
+            elif request == {"do": "reload"}:
+                reply = {"ok": self._reload()}
             elif (
                 isinstance(request, dict)
                 and set(request) == {"do", "reservation"}
@@ -317,6 +321,10 @@ class KeeperChannel:
     def lead_forward(self, number: int, address: IPv4Address) -> None:
         """Have a forward lead to a guest's address from now on. Raises UplinkError with the keeper's reason."""
         self._ask({"do": "lead", "forward": str(number), "address": str(address)})
+
+    def reload(self) -> str:
+        """Have services look again; what they did. Raises UnavailableError."""
+        return self._ask({"do": "reload"})[0]
 
     def _ask(self, request: dict[str, str]) -> tuple[str, list[int]]:
         try:

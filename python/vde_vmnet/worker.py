@@ -51,20 +51,22 @@ def serve(
     ready: Callable[[], None],
     *,
     reserve: Callable[[Reservation, bool], None],
+    reload: Callable[[], str],
     json: bool = False,
 ) -> None:
     """Serve until a stop signal or until the keeper is gone. ``ready`` is called when guests can plug in.
 
     ``json``: say what the uplink reports as one line on standard output, just before that.
 
-    ``reserve``: keep an address for a guest, or no longer; asks the keeper, where there is one.
+    ``reserve``: keep an address for a guest, or no longer; ``reload``: have services look again, and say what
+    they did; both ask the keeper, where there is one.
 
     ``listeners`` are made here, once the engine that they hand descriptors to is there.
 
     Raises UplinkError when the uplink is lost, InternalError when the engine fails.
     """
     _raise_descriptor_limit()
-    asyncio.run(_Worker(listeners, opened, keeper, reserve, json=json).run(ready))
+    asyncio.run(_Worker(listeners, opened, keeper, reserve, reload, json=json).run(ready))
 
 
 def _raise_descriptor_limit() -> None:
@@ -81,6 +83,7 @@ class _Worker:
         opened: OpenedUplink,
         keeper: KeeperChannel | None,
         reserve: Callable[[Reservation, bool], None],
+        reload: Callable[[], str],
         *,
         json: bool,
     ) -> None:
@@ -88,6 +91,7 @@ class _Worker:
         self._json = json
         self._keeper = keeper
         self._change_reservation = reserve
+        self._have_reloaded = reload
         self._engine = Engine()
         self._listeners = [make(self._engine) for make in listeners]
         self._uplink_endpoint = -1
@@ -113,7 +117,14 @@ class _Worker:
             loop.add_reader(self._opened.service_log_fd, self._on_service_log)
         leases: LeaseSource = self._opened.leases or self._lease_table
         network = Network(
-            self._engine, self._listeners, self._opened, leases, self._stop, self._reserve, time.time()
+            self._engine,
+            self._listeners,
+            self._opened,
+            leases,
+            self._stop,
+            self._reserve,
+            self._reload,
+            time.time(),
         )
         for overseer in self._listeners:
             if isinstance(overseer, Overseer):
@@ -221,6 +232,11 @@ class _Worker:
         assert self._keeper is not None  # noqa: S101 - nothing is followed without one
         keeper = self._keeper
         self._ask_keeper(lambda: keeper.lead_forward(number, address))
+
+    def _reload(self) -> str:
+        said: list[str] = []
+        self._ask_keeper(lambda: said.append(self._have_reloaded()))
+        return said[0]
 
     def _ask_keeper(self, ask: Callable[[], None]) -> None:
         """Run one request while nobody else reads the channel. Blocks for milliseconds; frames flow on."""

@@ -12,6 +12,7 @@ from vde_vmnet import __version__, errors
 from vde_vmnet.cli import share
 from vde_vmnet.cli.verbs import VERBS
 from vde_vmnet.config.arguments import build_parser
+from vde_vmnet.control import reference
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "python" / "vde_vmnet"
@@ -90,6 +91,13 @@ def test_documented_help_is_the_real_one() -> None:
     shown = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     parsers = (build_parser(), *(verb.build_parser() for verb in VERBS.values()))
     assert shown == [parser.format_help() for parser in parsers], "run `make docs`"
+
+
+@pytest.mark.parametrize("name", ["control-protocol", "metrics"])
+def test_reference_pages_are_those_of_the_program(name: str) -> None:
+    page = (ROOT / "docs" / "reference" / f"{name}.md").read_text()
+    assert "<!-- made by make docs" in page
+    assert page == reference.rendered(page), "run `make docs`"
 
 
 def test_manual_pages_and_completion_scripts_are_those_of_the_program() -> None:

@@ -57,6 +57,7 @@ def keep(
                 open_guest_mac=open_guest_mac or refuse,
                 reserve=reserve,
                 lead_forward=lead_forward,
+                reload=str,
             ).run()
     finally:
         for number, handler in handlers.items():

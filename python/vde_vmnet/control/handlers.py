@@ -72,9 +72,10 @@ class Handlers:
             Operation(
                 "GET",
                 "/events",
-                "What happens, as server-sent events: each `data:` is an Event.",
+                "What happens, as server-sent events.",
                 self._events,
                 None,
+                event=models.Event,
                 parameters=(_SINCE,),
                 media_type=_EVENTS,
             ),
@@ -94,13 +95,23 @@ class Handlers:
             Operation(
                 "GET",
                 "/logs/follow",
-                "The log as it is written, as server-sent events: each `data:` is a LogLine.",
+                "The log as it is written, as server-sent events.",
                 self._follow,
                 None,
+                event=models.LogLine,
                 parameters=(_SINCE,),
                 media_type=_EVENTS,
             ),
             *self._steered.operations(),
+            Operation(
+                "POST",
+                "/reload",
+                "Read again what can be: the host's name servers, and what users are called.",
+                self._reload,
+                models.Reloaded,
+                changes=True,
+                refusals=("unavailable",),
+            ),
             Operation("POST", "/shutdown", "Take the network down.", self._shutdown, models.Done, changes=True),
         ]
 
@@ -238,6 +249,12 @@ class Handlers:
             log.set_level(level)
             done(request, f"The log's level is {level}", "changed")
         return models.LogLevel(level=level)
+
+    async def _reload(self, request: Request) -> models.Reloaded:
+        self._view.forget()
+        said = self._network.reload()
+        done(request, said or "Nothing was to be read again")
+        return models.Reloaded(changed=[said] if said else [])
 
     async def _shutdown(self, request: Request) -> models.Done:
         told = done(request, "The network is being taken down")

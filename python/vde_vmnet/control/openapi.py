@@ -22,7 +22,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """OpenAPI 3.1, ready for JSON."""
     types: list[type] = [
         ErrorReply,
-        *(kind for one in operations for kind in (one.reply, one.body) if kind is not None),
+        *(kind for one in operations for kind in (one.reply, one.body, one.event) if kind is not None),
     ]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
     by_type: dict[type, Any] = dict(zip(types, schemas, strict=True))
@@ -45,6 +45,9 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 
 def _operation(one: Operation, by_type: dict[type, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": {"type": "string"} if one.reply is None else by_type[one.reply]}
+    if one.event is not None:
+        content["schema"]["description"] = f"Server-sent events; each `data:` is a {one.event.__name__}."
+        content["x-event"] = by_type[one.event]
     responses: dict[str, Any] = {
         "200": {"description": one.summary, "content": {one.media_type: content}},
     }

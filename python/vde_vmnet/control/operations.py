@@ -82,6 +82,8 @@ class Operation:
     #: What it answers with; None for a stream or text.
     reply: type[msgspec.Struct] | None
     body: type[msgspec.Struct] | None = None
+    #: What each event of a stream of server-sent events is.
+    event: type[msgspec.Struct] | None = None
     #: Whether it needs one; else one of defaults is taken.
     body_required: bool = True
     parameters: tuple[Parameter, ...] = ()

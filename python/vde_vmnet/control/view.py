@@ -218,6 +218,10 @@ class View:
                 found[lease.mac].append(lease)
         return found
 
+    def forget(self) -> None:
+        """What users are called is looked up again."""
+        self._users.clear()
+
     # -- who is at the other end -----------------------------------------------------------------------
 
     def _peer(self, guest: Guest) -> models.Peer | None:

@@ -168,3 +168,9 @@ class Uplink(Protocol):
         In the keeper, where there is one. Raises UnavailableError where that is for the start only,
         ConfigurationError when the address or name is none for a guest of the network.
         """
+
+    def reload(self) -> str:
+        """Have services read again what they read at their start; what, as one line, or empty for nothing.
+
+        In the keeper, where there is one. Raises UnavailableError.
+        """

@@ -34,6 +34,10 @@ class NoneUplink:
         """Raises UplinkError."""
         raise UplinkError(f"No descriptor for {mac}: the switch has no uplink")
 
+    def reload(self) -> str:
+        """Nothing: there is no service of ours."""
+        return ""
+
     def reserve(self, one: Reservation, *, on: bool) -> None:  # noqa: ARG002
         """Raises UnavailableError."""
         raise UnavailableError(

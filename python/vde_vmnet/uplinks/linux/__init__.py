@@ -70,6 +70,10 @@ class LinuxUplink:
         fd, name = self._macvtaps.open_guest(mac, undo)
         return OpenedEndpoint(EndpointKind.TAP, fd, f"macvtap {name}")
 
+    def reload(self) -> str:
+        """See Uplink."""
+        return self._later.read_again() if self._later is not None else ""
+
     def reserve(self, one: Reservation, *, on: bool) -> None:
         """See Uplink."""
         if self._later is None:

@@ -269,11 +269,19 @@ class Later:
         lines = "".join(f"{_host(other)}\n" for other in kept.values()).encode()
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, lines, 0)
+        self._signal()
+        self._kept = kept
+
+    def read_again(self) -> str:
+        """The host's name servers, in the place of answers that it remembers. Raises UnavailableError."""
+        self._signal()
+        return "dnsmasq has read the host's name servers again, and forgotten the answers that it kept"
+
+    def _signal(self) -> None:
         try:
             os.kill(self._pid, signal.SIGHUP)
         except OSError as error:
             raise UnavailableError(f"dnsmasq cannot be told to look again: {error.strerror}") from error
-        self._kept = kept
 
 
 def await_start(log_fd: int, service: Service) -> None:

@@ -167,6 +167,10 @@ class UserUplink:
         """Raises UplinkError."""
         raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
 
+    def reload(self) -> str:
+        """See Uplink."""
+        return self._later.read_again() if self._later is not None else ""
+
     def reserve(self, one: Reservation, *, on: bool) -> None:
         """See Uplink."""
         if self._later is None:

@@ -96,6 +96,10 @@ class VmnetUplink:
         """Raises UplinkError."""
         raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
 
+    def reload(self) -> str:
+        """Nothing: there is no service of ours."""
+        return ""
+
     def reserve(self, one: Reservation, *, on: bool) -> None:  # noqa: ARG002
         """Raises UnavailableError."""
         raise UnavailableError(
