@@ -1,8 +1,4 @@
-"""Networks whose control socket works also where their user cannot read the tests' Python.
-
-The daemon loads what serves it as its service user, with the first client. Where the tests' Python lies in a
-folder that only root enters, that user cannot. With ``preload/`` in PYTHONPATH it is there from the start.
-"""
+"""Networks with a client of their control socket, and ways to ask it without anything of ours."""
 
 from __future__ import annotations
 
@@ -16,34 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from vde_vmnet import Network
 from vde_vmnet.control.client import Client
 from vde_vmnet.control.paths import beside
 
-__all__ = ["Raw", "as_user", "observed_network", "preload"]
-
-_FOLDER = Path(__file__).parent / "preload"
-
-
-def preload(patch: pytest.MonkeyPatch) -> None:
-    """For every Python that is started from now on, until the patch is undone."""
-    if os.geteuid() == 0:
-        given = os.environ.get("PYTHONPATH")
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(_FOLDER), given))))
+__all__ = ["Raw", "as_user", "observed_network"]
 
 
 @contextmanager
 def observed_network(*options: str) -> Iterator[tuple[Network, Client]]:
     """A network, isolated unless ``options`` say otherwise, and a client of its control socket."""
-    with pytest.MonkeyPatch.context() as patch:
-        preload(patch)
-        with (
-            Network(*(options or ("--backend=none",))) as network,
-            Client(beside(network.directory)) as client,
-        ):
-            yield network, client
+    with (
+        Network(*(options or ("--backend=none",))) as network,
+        Client(beside(network.directory)) as client,
+    ):
+        yield network, client
 
 
 class Raw(http.client.HTTPConnection):
