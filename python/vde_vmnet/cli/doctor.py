@@ -15,6 +15,7 @@ from vde_vmnet import recovery
 from vde_vmnet.addresses import Ipv4Plan
 from vde_vmnet.cli.run import DEFAULT_NETWORK
 from vde_vmnet.config.arguments import GnuHelp, Parser
+from vde_vmnet.control import paths
 from vde_vmnet.doctor import leftovers, looking, reach, tools
 from vde_vmnet.errors import ConfigurationError, PrivilegeError
 from vde_vmnet.uplinks.check import Check, Level
@@ -54,7 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="VDESWITCH",
         nargs="?",
         type=Path,
-        help=f"the switch directory or socket to reach (default: {DEFAULT_NETWORK}, if there is one)",
+        help=f"the switch directory or socket to reach (default: those of all networks that run, and"
+        f" {DEFAULT_NETWORK}, if there is one)",
     )
     return parser
 
@@ -95,20 +97,27 @@ def _checks(wanted: IPv4Network | None, vdeswitch: Path | None) -> Iterator[Chec
 
         yield from linux_checkup.checks(wanted)
     yield tools.qemu_check(looking.qemu())
-    if vdeswitch is not None or os.path.lexists(DEFAULT_NETWORK):
-        yield _reach(vdeswitch or DEFAULT_NETWORK)
+    places = _known() if vdeswitch is None else [vdeswitch]
+    for place in places:
+        yield _reach(place)
     yield from leftovers.checks(
         looking.records(recovery.STATE_DIRECTORY),
-        looking.stale_sockets(vdeswitch or DEFAULT_NETWORK),
+        [path for place in places for path in looking.stale_sockets(place)],
         list(looking.pidfiles()),
         recovery.STATE_DIRECTORY,
     )
 
 
+def _known() -> list[Path]:
+    """Where networks run, as far as they have a control socket, and where one usually is."""
+    running = [Path(str(control).removesuffix(paths.SUFFIX)) for control in paths.find()]
+    return [place for place in dict.fromkeys((DEFAULT_NETWORK, *running)) if os.path.lexists(place)]
+
+
 def _reach(vdeswitch: Path) -> Check:
     who = looking.person(os.environ)
-    places = looking.places(looking.socket_of(vdeswitch), who)
-    return reach.judge(who, places, looking.group_names(places))
+    way = looking.places(looking.socket_of(vdeswitch), who)
+    return reach.judge(who, way, looking.group_names(way))
 
 
 def _wanted(options: argparse.Namespace) -> IPv4Network | None:

@@ -9,7 +9,7 @@ import pytest
 
 from vde_vmnet.errors import ConflictError
 from vde_vmnet.uplinks.check import Level
-from vde_vmnet.uplinks.linux.firewall import Segment, checks, is_shared, legacy_checks, manager
+from vde_vmnet.uplinks.linux.firewall import Segment, bridge_check, checks, is_shared, legacy_checks, manager
 from vde_vmnet.uplinks.linux.ruleset import Packet, judge, parse
 
 DATA = Path(__file__).parents[2] / "data" / "nft"
@@ -77,6 +77,15 @@ def test_a_host_only_segment_asks_for_no_way_out() -> None:
     text = (DATA / "docker.txt").read_text()
     host_only = Segment(DEVICE, SEGMENT.network, shared=False)
     assert [one.level for one in checks(text, host_only)] == [Level.OK]
+
+
+def test_a_bridge_behind_docker_s_policy() -> None:
+    text = (DATA / "docker.txt").read_text()
+    found = bridge_check(text, "br0")
+    assert found is not None and found.level is Level.WARNING
+    assert "bridged on br0" in found.said and "-i br0 -o br0" in found.next_step
+    assert bridge_check(text, "docker0") is None, "Docker lets its own through"
+    assert bridge_check((DATA / "firewalld.txt").read_text(), "br0") is not None
 
 
 def test_our_own_tables_are_not_in_the_way() -> None:
@@ -151,9 +160,7 @@ def test_legacy_iptables() -> None:
     found = list(legacy_checks(save, SEGMENT))
     assert [one.level for one in found] == [Level.WARNING, Level.WARNING]
     assert "iptables-legacy -I INPUT -i vmnet-+ -j ACCEPT" in found[0].next_step
-    opened = save.replace(
-        "COMMIT", "-A INPUT -i vmnet-+ -j ACCEPT\n-A FORWARD -i vmnet-1a2b3c4d -j ACCEPT\nCOMMIT"
-    )
+    opened = f"{save}-A INPUT -i vmnet-+ -j ACCEPT\n-A FORWARD -i vmnet-1a2b3c4d -j ACCEPT\n"
     assert not list(legacy_checks(opened, SEGMENT))
     assert not list(legacy_checks("*filter\n:INPUT ACCEPT [0:0]\n", SEGMENT))
 

@@ -24,6 +24,8 @@ _TOOLS = {"ip": "-V", "nft": "--version", "dnsmasq": "--version"}
 #: Owned nftables tables, which vanish with the daemon.
 _OLDEST_KERNEL = (5, 12)
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+#: Whether what a bridge passes on goes through iptables' rules, which Docker turns on.
+_BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 #: Loaded tables of the older iptables, which nft does not show.
 _LEGACY = Path("/proc/net/ip_tables_names")
 _UFW = Path("/etc/ufw/ufw.conf")
@@ -160,6 +162,16 @@ def _firewall(
             "firewall", f"only root may look at it{said}", next_step="Run with sudo", level=Level.UNSEEN
         )
         return
+    if _read(_BRIDGED).strip() == "1":
+        ours = (
+            str(one.get("master", ""))
+            for one in links
+            if str(one.get("ifname")).startswith(_EXAMPLE.device[:6])
+        )
+        for bridge in sorted({master for master in ours if master}):
+            found = firewall.bridge_check(text, bridge)
+            if found is not None:
+                yield found
     for one in running or [example]:
         shared = one not in running or firewall.is_shared(text, one.device)
         segment = firewall.Segment(one.device, one.network, shared, way_out)

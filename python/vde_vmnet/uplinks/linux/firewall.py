@@ -15,7 +15,7 @@ from vde_vmnet.errors import ConflictError
 from vde_vmnet.uplinks.check import Check, Level
 from vde_vmnet.uplinks.linux.ruleset import Chain, Packet, Verdict, judge, parse
 
-__all__ = ["Segment", "checks", "is_shared", "legacy_checks", "manager"]
+__all__ = ["Segment", "bridge_check", "checks", "is_shared", "legacy_checks", "manager"]
 
 _OURS = re.compile(r"vde_vmnet_[0-9a-f]{8}")
 _ANYWHERE = IPv4Address("203.0.113.1")  # RFC 5737: an address of the world that nobody has a rule for
@@ -65,6 +65,26 @@ def checks(text: str, segment: Segment) -> Iterator[Check]:
         yield _check(probe, verdict, segment, chains)
     if last_rule is None:
         yield Check("firewall", "nftables lets DHCP, DNS and the guests' traffic through")
+
+
+def bridge_check(text: str, bridge: str) -> Check | None:
+    """A bridge with guests of bridged mode, where the kernel leads bridged packets through these rules too.
+
+    None where they get through.
+    """
+    one = Packet(bridge, bridge, "tcp", 40000, 443, _ANYWHERE - 1, _ANYWHERE)
+    verdict = judge(parse(text), "forward", one)
+    if verdict.passes:
+        return None
+    return Check(
+        "firewall",
+        f'nftables drops what is bridged on {bridge} ({verdict.chain}: "{verdict.rule}"), since'
+        " net.bridge.bridge-nf-call-iptables is 1",
+        next_step=f"sudo sysctl net.bridge.bridge-nf-call-iptables=0, or let {bridge} through there: sudo"
+        f" iptables -I FORWARD -i {bridge} -o {bridge} -j ACCEPT",
+        why="guests there get no address from that network and reach nobody on it",
+        level=Level.WARNING,
+    )
 
 
 def is_shared(text: str, device: str) -> bool:
