@@ -20,6 +20,7 @@ __all__ = [
     "OURS",
     "PASST",
     "QEMU_TAP",
+    "QEMU_USER",
     "REFERENCE",
     "Comparison",
     "Curve",
@@ -37,6 +38,7 @@ OURS = "vde_vmnet"
 REFERENCE = "vde_switch"
 PASST = "passt"
 QEMU_TAP = "QEMU tap"
+QEMU_USER = "QEMU user"
 DPDK = "dpdk-testpmd"
 C_VDE_VMNET = "the C vde_vmnet"
 C_SOCKET_VMNET = "the C socket_vmnet"

@@ -30,6 +30,7 @@ __all__ = ["Online", "boot", "guest_unavailable_reason", "streams"]
 #: A boot takes some three seconds of one processor.
 _BOOT_SECONDS = 60.0
 _BOOT_SECONDS_EACH = 10.0
+_USUAL_MTU = 1500
 #: What iperf3 may take longer than its test: connecting, exchanging results.
 _MARGIN_SECONDS = 20.0
 #: A stream that could not begin is tried again.
@@ -80,6 +81,8 @@ def _prefix(running: Running) -> tuple[str, ...]:
 
 def _set_up(guest: Guest, number: int, running: Running) -> None:
     guest.check(f"ip link set eth0 up && ip addr add {guest_address(number)}/{PREFIX_LENGTH} dev eth0")
+    if running.guest_mtu != _USUAL_MTU:
+        guest.check(f"ip link set eth0 mtu {running.guest_mtu}")
     guest.check("iperf3 -s -D")
     if running.namespace is not None:
         guest.check(f"ip route add default via {GATEWAY}")

@@ -23,7 +23,7 @@ from bench.compare import C_SOCKET_VMNET, C_VDE_VMNET, OURS, Sample
 from bench.errors import BenchError
 from bench.scenarios import GROUPS, Bench, Effort, Scenario
 from bench.simulated import CProgram, VmnetTcp
-from bench.systems import DpdkRelay, Passt, QemuTap, System, Uplink, VdeSwitch, VdeVmnet, Wire
+from bench.systems import DpdkRelay, Passt, QemuTap, QemuUser, System, Uplink, VdeSwitch, VdeVmnet, Wire
 
 __all__ = ["main"]
 
@@ -55,7 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     c_programs = {C_VDE_VMNET: options.original, C_SOCKET_VMNET: options.original_stream}
     usual = [one for one in _ALL if one not in _ON_REQUEST or c_programs[one.rival]]
     chosen = _chosen(options.only) if options.only else usual
-    everybody: list[System] = [VdeVmnet(options.daemon), VdeSwitch(), Passt(), QemuTap(), DpdkRelay()]
+    everybody: list[System] = [
+        VdeVmnet(options.daemon),
+        VdeSwitch(),
+        Passt(),
+        QemuTap(),
+        QemuUser(),
+        DpdkRelay(),
+    ]
     everybody += [CProgram(name, path) for name, path in c_programs.items()]
     wanted = {OURS} | {scenario.rival for scenario in chosen}
     systems = [system for system in everybody if system.name in wanted]

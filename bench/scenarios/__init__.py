@@ -18,9 +18,10 @@ from bench.scenarios.scaling import Scaling
 from bench.scenarios.startup import Startup
 from bench.scenarios.stuck_client import StuckClient
 from bench.scenarios.throughput import Throughput
+from bench.scenarios.user_tcp import UserTcp
 from bench.scenarios.vhost_frames import VhostFrames
 from bench.scenarios.vhost_tcp import VhostTcp
-from bench.systems import Wire
+from bench.systems import Uplink, Wire
 
 __all__ = ["GROUPS", "SCENARIOS", "Answer", "Bench", "Effort", "Scenario"]
 
@@ -38,6 +39,8 @@ GROUPS: Mapping[str, tuple[Scenario, ...]] = {
     "guests": (
         GuestTcp(Wire.VDE, at_least=1.25),
         GuestTcp(Wire.STREAM, at_least=1.5),
+        UserTcp(Uplink.USER),
+        UserTcp(Uplink.USER_LONG),
     ),
     "vhost-user": (
         VhostTcp("vhost-tcp", QEMU_TAP, Wire.TAP, to_guest=1.1, to_host=1.1),

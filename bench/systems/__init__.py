@@ -12,6 +12,7 @@ from bench.systems.base import System, Uplink, Wire, socket_group
 from bench.systems.dpdk import DpdkRelay
 from bench.systems.passt import Passt
 from bench.systems.qemu_tap import QemuTap
+from bench.systems.qemu_user import QemuUser
 from bench.systems.running import Command, Running, pidfile, place, start, stop, vhost_user_socket
 from bench.systems.vde_switch import VdeSwitch
 from bench.systems.vde_vmnet import VdeVmnet
@@ -21,6 +22,7 @@ __all__ = [
     "DpdkRelay",
     "Passt",
     "QemuTap",
+    "QemuUser",
     "Running",
     "System",
     "Uplink",

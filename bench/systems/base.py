@@ -28,6 +28,10 @@ class Uplink(enum.Enum):
     HOST = "host"
     #: The same, and addresses are handed out.
     HOST_DHCP = "host with DHCP"
+    #: The host, by a stack in user space, without privilege; a port of it leads to the guest.
+    USER = "host, by a user-mode stack"
+    #: The same, with longer packets where the system can.
+    USER_LONG = "host, by a user-mode stack, long packets"
     #: The host, by the simulated framework of macOS (``bench/simulated.py``).
     VMNET = "host, by simulated vmnet"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.segment import guest_mac
 from vde_vmnet.demo.guest import vde_network
 
-__all__ = ["GUEST_MEMORY_MIB", "Card", "netdev", "stream", "tap", "vde", "vhost_user"]
+__all__ = ["GUEST_MEMORY_MIB", "Card", "netdev", "stream", "tap", "user", "vde", "vhost_user"]
 
 #: Of every guest; shared memory must be exactly as large.
 GUEST_MEMORY_MIB = 192
@@ -38,6 +38,10 @@ def stream(socket: Path) -> Card:
 def tap(interface: str) -> Card:
     """An interface that is there already, with QEMU's offloads and without the kernel's own data path."""
     return lambda number: netdev(f"tap,ifname={interface},script=no,downscript=no,vhost=off", number)
+
+
+def user(options: str) -> Card:
+    return lambda number: netdev(f"user,{options}", number)
 
 
 def vhost_user(sockets: Callable[[int], Path]) -> Card:

@@ -47,6 +47,8 @@ class Running:
     _log: Path | None = None
     #: By which the host reaches the services of the first guest.
     guest_address: str = guest_address()
+    #: What the first guest's card is set to.
+    guest_mtu: int = 1500
     #: QEMU itself must be in the namespace.
     guest_inside: bool = False
     #: Programs that belong to the system and were not started by it.

@@ -7,12 +7,16 @@ from pathlib import Path
 
 from bench.compare import OURS
 from bench.netns import Namespace
-from bench.segment import GATEWAY
+from bench.segment import GATEWAY, IPERF3_PORT, guest_address
 from bench.systems import cards
 from bench.systems.base import Uplink, Wire, first_line, socket_group
 from bench.systems.running import Running, pidfile, place, start, vhost_user_socket
+from vde_vmnet.demo.accounts import unprivileged_account
 
 __all__ = ["VdeVmnet"]
+
+#: The longest packet that --vmnet-mtu takes.
+_LONG = 16384
 
 
 class VdeVmnet:
@@ -33,6 +37,8 @@ class VdeVmnet:
         return uplink is not Uplink.VMNET and wire in (Wire.VDE, Wire.STREAM, Wire.VHOST_USER)
 
     def start(self, uplink: Uplink, wire: Wire = Wire.VDE, guests: int = 1) -> Running:
+        if uplink in (Uplink.USER, Uplink.USER_LONG):
+            return self._start_user(_LONG if uplink is Uplink.USER_LONG else None)
         options = [
             f"--vde-group={socket_group()}",
             f"--backend={'none' if uplink is Uplink.NONE else 'linux'}",
@@ -62,3 +68,24 @@ class VdeVmnet:
             return cards.vde(path)
 
         return start(command, None if uplink is Uplink.NONE else Namespace(), card)
+
+    def _start_user(self, mtu: int | None) -> Running:
+        """Without privilege, in a namespace; its port of iperf3 leads to the guest."""
+        options = [
+            "--backend=user",
+            f"--vmnet-gateway={GATEWAY}",
+            "--vmnet-disable-dhcp",
+            f"--forward={IPERF3_PORT}:{guest_address()}:{IPERF3_PORT}",
+            *([f"--vmnet-mtu={mtu}"] if mtu is not None else []),
+        ]
+
+        def command(folder: Path) -> list[str]:
+            for one in (folder, folder / "run"):
+                one.chmod(0o777)
+            account = unprivileged_account().command_prefix()
+            return [*account, str(self._command), *options, *pidfile(folder), str(place(folder))]
+
+        running = start(command, Namespace(), cards.vde)
+        running.guest_address = "127.0.0.1"
+        running.guest_mtu = mtu or running.guest_mtu
+        return running

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from bench.compare import DPDK, NOBODY, PASST, QEMU_TAP, REFERENCE, Relation, Row, Subject, Target
+from bench.compare import DPDK, NOBODY, PASST, QEMU_TAP, QEMU_USER, REFERENCE, Relation, Row, Subject, Target
 from bench.scenarios import GROUPS, SCENARIOS, Scenario
 
 #: Scenario, rival, row, and what is promised of the ratio to the rival's.
@@ -23,6 +23,10 @@ _PROMISES = [
     ("guest-tcp", REFERENCE, "to_host_cpu", Relation.AT_MOST, 0.6),
     ("stream-tcp", PASST, "to_guest", Relation.AT_LEAST, 1.5),
     ("stream-tcp", PASST, "to_host", Relation.AT_LEAST, 1.5),
+    ("user-tcp", QEMU_USER, "to_guest", Relation.AT_LEAST, 1.2),
+    ("user-tcp", QEMU_USER, "to_host", Relation.AT_LEAST, 1.2),
+    ("user-tcp-long", QEMU_USER, "to_guest", Relation.AT_LEAST, 1.2),
+    ("user-tcp-long", QEMU_USER, "to_host", Relation.AT_LEAST, 1.2),
     ("pairs-1-64", REFERENCE, "frames_per_second", Relation.AT_LEAST, 1.35),
     ("pairs-4-64", REFERENCE, "frames_per_second", Relation.AT_LEAST, 4.0),
     ("round-trip", REFERENCE, "p50", Relation.AT_MOST, 0.9),
