@@ -21,7 +21,6 @@ from pathlib import Path
 import pytest
 
 from tests.support import as_user
-from tests.support.observed import preload
 from tests.support.vde_peer import VdePeer, frame
 from vde_vmnet.demo.daemon_process import DaemonProcess
 
@@ -39,12 +38,10 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def daemon(place: Path) -> Iterator[DaemonProcess]:
-    with pytest.MonkeyPatch.context() as patch:
-        preload(patch)
-        process = DaemonProcess(place / "sw", OPTIONS, pidfile=place / "pid", log=place / "log")
-        with process:
-            process.wait_ready()
-            yield process
+    process = DaemonProcess(place / "sw", OPTIONS, pidfile=place / "pid", log=place / "log")
+    with process:
+        process.wait_ready()
+        yield process
 
 
 def call(*argv: str | Path, program: tuple[str, ...] = MODULE) -> subprocess.CompletedProcess[str]:
@@ -212,12 +209,10 @@ def test_networks_are_found(place: Path) -> None:
         else "mkdir /run/vde_vmnet && mount -t tmpfs -o mode=755 none /run/vde_vmnet && echo ready && exec cat"
     )
     with (
-        pytest.MonkeyPatch.context() as patch,
         subprocess.Popen(
             ["unshare", "-m", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as holder,
     ):
-        preload(patch)
         assert holder.stdout is not None and holder.stdout.readline() == "ready\n"
         inside = ("nsenter", "-m", "-t", str(holder.pid), "--wd=/")
 
@@ -226,8 +221,12 @@ def test_networks_are_found(place: Path) -> None:
             return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
         def network(name: str) -> DaemonProcess:
-            options = {"pidfile": place / f"{name}.pid", "log": place / f"{name}.log"}
-            return DaemonProcess(place / name, OPTIONS, prefix=inside, **options)
+            return DaemonProcess(
+                *(place / name, OPTIONS),
+                pidfile=place / f"{name}.pid",
+                log=place / f"{name}.log",
+                prefix=inside,
+            )
 
         nothing = found("status")
         assert nothing.returncode == 3 and "No network runs" in nothing.stderr
@@ -332,15 +331,13 @@ def test_top_gives_the_terminal_back_whatever_ends_it(daemon: DaemonProcess, num
 
 
 def test_top_when_the_network_ends(place: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        preload(patch)
-        with DaemonProcess(place / "short", OPTIONS, pidfile=place / "pid2", log=place / "log2") as daemon:
-            daemon.wait_ready()
-            top = Terminal(daemon.directory)
-            top.until("q quit")
-            assert said("shutdown", daemon.directory)
-            daemon.process.wait(10)
-            rest, status = top.end()
+    with DaemonProcess(place / "short", OPTIONS, pidfile=place / "pid2", log=place / "log2") as daemon:
+        daemon.wait_ready()
+        top = Terminal(daemon.directory)
+        top.until("q quit")
+        assert said("shutdown", daemon.directory)
+        daemon.process.wait(10)
+        rest, status = top.end()
     assert status == 3
     after = rest.rsplit("\x1b[?1049l", 1)[1]
     assert "ERROR" in after and str(daemon.directory) in after
