@@ -69,6 +69,32 @@ def test_the_mtu_and_the_lease(network: Daemon, tmp_path: Path) -> None:
     assert table[1].split("\t")[:2] == [bound[1], guest.mac]
 
 
+def test_a_guest_seen_and_changed_by_command(network: Daemon, tmp_path: Path) -> None:
+    path = str(network.directory)
+
+    def said(*argv: str) -> str:
+        done = command(network.host, *argv, path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with TapGuest(network.process, 7) as guest:
+        said("reserve", "add", f"{guest.mac}=192.168.105.77,web")
+        assert said("reserve", "list").splitlines()[1:] == [f"{guest.mac}\t192.168.105.77\tweb"]
+        address = guest.lease(tmp_path).split()[1].split("/")[0]
+        (row,) = [line.split("\t") for line in said("leases").splitlines() if guest.mac in line]
+        assert row[0] == address and row[4].isdecimal(), "it is plugged in"
+        (plugged,) = [line.split("\t") for line in said("ports").splitlines() if guest.mac in line]
+        assert (plugged[0], plugged[5]) == (row[4], address)
+        assert "vde_plug2tap (" in plugged[6], "who is behind it"
+        late = command(network.host, "forward", "add", "udp:5353:192.168.105.77:53", path)
+        assert late.returncode == 3 and "--forward" in late.stderr, "this uplink opens them at its start"
+        assert address in said("fdb")
+        assert said("kick", address)
+        assert "kicked" in said("logs")
+    said("reserve", "remove", guest.mac)
+    assert said("forward", "list").count("\n") == said("reserve", "list").count("\n") == 1
+
+
 def test_leases_of_a_network_that_is_not_there(network: Daemon) -> None:
     missing = command(network.host, "leases", "/nonexistent")
     assert missing.returncode == 3
