@@ -29,7 +29,7 @@ class HeldPaths:
     def open(cls) -> HeldPaths:
         """With the rights of who calls."""
         held = cls()
-        if _DESCRIPTORS.is_dir():
+        if sys.platform == "linux" and _DESCRIPTORS.is_dir():
             for folder in dict.fromkeys(_folders()):
                 with suppress(OSError):
                     held._held[folder] = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
