@@ -19,6 +19,7 @@ from vde_vmnet.control import paths
 from vde_vmnet.doctor import leftovers, looking, reach, tools
 from vde_vmnet.errors import ConfigurationError, PrivilegeError
 from vde_vmnet.uplinks.check import Check, Level
+from vde_vmnet.uplinks.user import checkup as user_checkup
 from vde_vmnet.uplinks.vmnet import library
 
 __all__ = ["build_parser", "main"]
@@ -96,6 +97,7 @@ def _checks(wanted: IPv4Network | None, vdeswitch: Path | None) -> Iterator[Chec
         from vde_vmnet.uplinks.linux import checkup as linux_checkup
 
         yield from linux_checkup.checks(wanted)
+    yield from user_checkup.checks()
     yield tools.qemu_check(looking.qemu())
     places = _known() if vdeswitch is None else [vdeswitch]
     for place in places:
