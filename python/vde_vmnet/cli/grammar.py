@@ -38,13 +38,19 @@ class Operand:
     @property
     def words(self) -> tuple[str, ...]:
         """All that it can be, where these are a few words."""
-        match = _WORDS.fullmatch(self.metavar)
-        return tuple(match[1].split("|")) if match else ()
+        found = self._alternatives
+        return () if any(word.isupper() for word in found) else found
 
     @property
     def kind(self) -> str:
         """What a shell can offer: ``words``, ``file``, ``network``, ``port``… or nothing, which is empty."""
-        return "words" if self.words else _KINDS.get(self.metavar, "")
+        names = [word for word in self._alternatives if word.isupper()] or [self.metavar]
+        return "words" if self.words else _KINDS.get(names[0], "")
+
+    @property
+    def _alternatives(self) -> tuple[str, ...]:
+        match = _WORDS.fullmatch(self.metavar)
+        return tuple(match[1].split("|")) if match else ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vde_vmnet import sockets, undo_files
+from vde_vmnet.control import paths
 from vde_vmnet.doctor.leftovers import Pid, Record
 from vde_vmnet.doctor.reach import Person, Place, Serving
 from vde_vmnet.errors import VdeVmnetError
@@ -129,9 +130,9 @@ def _is_held(lock: Path) -> bool | None:
 
 
 def stale_sockets(vdeswitch: Path) -> list[Path]:
-    """Sockets of a switch directory on which nobody listens; of a socket's own path, itself."""
-    control = vdeswitch / sockets.CONTROL_NAME
-    return [path for path in (control, vdeswitch) if sockets.is_stale(path)]
+    """Sockets of a switch directory and beside it on which nobody listens; of a socket's own path, itself."""
+    ours = (vdeswitch / sockets.CONTROL_NAME, vdeswitch, paths.beside(vdeswitch))
+    return [path for path in ours if sockets.is_stale(path)]
 
 
 def pidfiles(folder: Path = Path("/var/run")) -> Iterator[Pid]:

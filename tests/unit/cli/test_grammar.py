@@ -25,7 +25,14 @@ def test_every_command_can_be_described() -> None:
 
 @pytest.mark.parametrize(
     ("metavar", "kind"),
-    [("(a|b-c)", "words"), ("FILE", "file"), ("DIR", "directory"), ("VDESWITCH", "network"), ("MAC", "")],
+    [
+        ("(a|b-c)", "words"),
+        ("(PATH|none)", "file"),
+        ("FILE", "file"),
+        ("DIR", "directory"),
+        ("VDESWITCH", "network"),
+        ("MAC", ""),
+    ],
 )
 def test_what_a_shell_offers_for_a_value(metavar: str, kind: str) -> None:
     assert Operand(metavar).kind == kind
