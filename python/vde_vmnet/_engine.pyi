@@ -135,7 +135,7 @@ class Engine:
         self,
         *,
         port: int,
-        kind: Literal["dgram", "unixgram", "door", "reply", "shared_reply", "stream", "tap"],
+        kind: Literal["dgram", "unixgram", "door", "reply", "shared_reply", "stream", "tap", "vhost_user"],
         fd: int,
         name: str,
         receive_only: bool = False,
@@ -156,12 +156,14 @@ class Engine:
         may leave an eighth of the socket's buffer unread. ``stream``: a connected
         stream socket, a 4-byte big-endian length before each frame (QEMU's framing); endpoint_down says "peer
         closed" at the end of what the peer writes, and the reason when a length is above 69,632. ``tap``: a
-        TAP or macvtap with IFF_VNET_HDR and a header size of 12. ``receive_only``: frames to the port are
-        not written here, and only unicast frames are taken from it. ``offload_mtu``: the peer is a guest of
-        krunkit with offloading=on, whose frames may have unfinished checksums, and TCP ones up to 64 KiB, and
-        say so by nothing; other peers are given segments with packets of so many bytes (576…65,535). A door
-        and its replies must agree on it. Waits for the engine's thread. Raises ValueError (port outside
-        0…65535, wrong kind of descriptor), EngineError (engine ended).
+        TAP or macvtap with IFF_VNET_HDR and a header size of 12. ``vhost_user``: a connected AF_UNIX stream
+        socket on which the front end of a guest that shares its memory speaks (Linux); endpoint_down says "peer
+        closed" when that has gone, and the reason when it, or the guest's driver, did what none does.
+        ``receive_only``: frames to the port are not written here, and only unicast frames are taken from it.
+        ``offload_mtu``: the peer is a guest of krunkit with offloading=on, whose frames may have unfinished
+        checksums, and TCP ones up to 64 KiB, and say so by nothing; other peers are given segments with packets
+        of so many bytes (576…65,535). A door and its replies must agree on it. Waits for the engine's thread.
+        Raises ValueError (port outside 0…65535, wrong kind of descriptor), EngineError (engine ended).
         """
 
     def attach_vmnet(

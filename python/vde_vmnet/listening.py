@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from vde_vmnet import privileges
 from vde_vmnet.config.model import DaemonConfig
-from vde_vmnet.errors import ConfigurationError
+from vde_vmnet.errors import ConfigurationError, UnavailableError
 from vde_vmnet.keeper import stop_waits
 from vde_vmnet.opened import MakeListener, Segment
 from vde_vmnet.ports.numbers import PortNumbers
@@ -26,16 +27,21 @@ _USUAL_MTU = 1500
 def open_sockets(
     config: DaemonConfig, identity: privileges.Identity, gid: int, closing: ExitStack
 ) -> list[Segment]:
-    """Open what ``--stream``, ``--dgram`` and ``--fd`` name; ``closing`` gets what must be taken down.
+    """Open what ``--stream``, ``--vhost-user``, ``--dgram`` and ``--fd`` name; ``closing`` gets the undoing.
 
-    Raises ConfigurationError, ConflictError, PrivilegeError.
+    Raises ConfigurationError, ConflictError, PrivilegeError, UnavailableError.
     """
+    if config.listeners.vhost_user and sys.platform != "linux":
+        raise UnavailableError(
+            "--vhost-user needs Linux", next_step="Use --stream, which takes QEMU's guests everywhere"
+        )
     numbers = PortNumbers()
     opened: list[Segment] = []
-    for path in config.listeners.stream:
+    for path in (*config.listeners.stream, *config.listeners.vhost_user):
+        shared = path in config.listeners.vhost_user
         with stop_waits():
             file = SocketFile.claim(
-                _option("--stream", path, config),
+                "--vhost-user" if shared else _option("--stream", path, config),
                 path,
                 socket.SOCK_STREAM,
                 identity=identity,
@@ -43,7 +49,9 @@ def open_sockets(
                 mode=config.switch.mode,
             )
             closing.callback(file.remove)
-        opened.append(_Stream(file, numbers, _offload_mtu(path, config)))
+        opened.append(
+            _VhostUser(file, numbers) if shared else _Stream(file, numbers, _offload_mtu(path, config))
+        )
     for path in config.listeners.dgram:
         # Room for the name under which the next socket is made, see ``SocketFile.renewed``.
         file = SocketFile.claim(
@@ -124,7 +132,7 @@ def _check(given: socket.socket, option: str) -> None:
 class _OnFile:
     """Guests of one socket file, on ports of their own. See ``opened.Segment``."""
 
-    def __init__(self, file: SocketFile, numbers: PortNumbers, offload_mtu: int | None) -> None:
+    def __init__(self, file: SocketFile, numbers: PortNumbers, offload_mtu: int | None = None) -> None:
         self._file = file
         self._numbers = numbers
         self._offload_mtu = offload_mtu
@@ -143,6 +151,15 @@ class _Stream(_OnFile):
         from vde_vmnet.ports.qemu_stream import QemuStreamListener
 
         return partial(QemuStreamListener, self._file, self._numbers, offload_mtu=self._offload_mtu)
+
+
+class _VhostUser(_OnFile):
+    """``--vhost-user``."""
+
+    def listener(self) -> MakeListener:
+        from vde_vmnet.ports.vhost_user import VhostUserListener
+
+        return partial(VhostUserListener, self._file, self._numbers)
 
 
 class _Dgram(_OnFile):

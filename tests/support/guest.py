@@ -11,7 +11,16 @@ from vde_vmnet.demo.accounts import unprivileged_account
 from vde_vmnet.demo.guest import Guest, GuestConfig, vde_network
 from vde_vmnet.demo.guest_image import GuestImage, build_image
 
-__all__ = ["boot", "fetch_in_guest", "image", "mac", "network_options", "start", "wait_for_address6"]
+__all__ = [
+    "boot",
+    "fetch_in_guest",
+    "image",
+    "mac",
+    "network_options",
+    "start",
+    "vhost_user_network",
+    "wait_for_address6",
+]
 
 
 @functools.cache
@@ -28,6 +37,20 @@ def mac(number: int) -> str:
 def network_options(daemon: Daemon, number: int) -> tuple[str, ...]:
     """QEMU's options that plug guest ``number`` in."""
     return vde_network(daemon.directory, mac(number))
+
+
+def vhost_user_network(path: Path, mac: str, *, memory_mib: int = 192, queues: int = 1) -> tuple[str, ...]:
+    """QEMU's options that plug a guest with so much memory into a vhost-user socket.
+
+    Without MSI-X, with which QEMU 7.2 crashes unless it runs under KVM.
+    """
+    return (
+        *("-object", f"memory-backend-memfd,id=mem0,size={memory_mib}M,share=on"),
+        *("-machine", "memory-backend=mem0"),
+        *("-chardev", f"socket,id=chr0,path={path},reconnect=1"),
+        *("-netdev", f"vhost-user,id=net0,chardev=chr0,queues={queues}"),
+        *("-device", f"virtio-net-pci,id=net0-card,netdev=net0,mac={mac},romfile=,vectors=0"),
+    )
 
 
 def start(

@@ -1,4 +1,4 @@
-"""The sockets beside VDESWITCH: ``--stream``, ``--dgram`` and what else guests may plug into."""
+"""The sockets beside VDESWITCH: ``--stream`` and ``--dgram``, and what else guests may plug into."""
 
 from __future__ import annotations
 
@@ -45,6 +45,14 @@ def add_options(add: Callable[..., object]) -> None:
         help="as --stream, for guests of krunkit with type=unixstream,offloading=on; can be repeated",
     )
     add(
+        "--vhost-user",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="listen on PATH for guests that share their memory: -netdev vhost-user of QEMU, on Linux;"
+        " can be repeated",
+    )
+    add(
         "--fd",
         metavar="N",
         help="serve the guest at the other end of descriptor N, a connected stream or datagram socket, and end"
@@ -59,9 +67,11 @@ def parse(arguments: argparse.Namespace) -> ListenersConfig:
     stream_offload = _paths("--stream-offload", arguments.stream_offload, seen)
     dgram = _paths("--dgram", arguments.dgram, seen)
     dgram_offload = _paths("--dgram-offload", arguments.dgram_offload, seen)
+    vhost_user = _paths("--vhost-user", arguments.vhost_user, seen)
     return ListenersConfig(
         stream=stream + stream_offload,
         dgram=dgram + dgram_offload,
+        vhost_user=vhost_user,
         offload=frozenset(stream_offload + dgram_offload),
         fd=_descriptor(arguments.fd),
     )
@@ -69,7 +79,7 @@ def parse(arguments: argparse.Namespace) -> ListenersConfig:
 
 def network_name(listeners: ListenersConfig) -> Path | None:
     """What a network without VDESWITCH is named after: its first socket; None when it has none."""
-    for path in (*listeners.stream, *listeners.dgram):
+    for path in (*listeners.stream, *listeners.dgram, *listeners.vhost_user):
         return path
     # A descriptor has no name that the next start would know; what a killed one left, any start removes.
     return Path(f"/dev/fd/{os.getpid()}/{listeners.fd}") if listeners.fd is not None else None

@@ -147,7 +147,9 @@ class ListenersConfig:
     stream: tuple[Path, ...] = ()
     #: Absolute paths of sockets to which guests send datagrams.
     dgram: tuple[Path, ...] = ()
-    #: Those of them that are for guests of krunkit with offloading=on.
+    #: Absolute paths of sockets for front ends of vhost-user.
+    vhost_user: tuple[Path, ...] = ()
+    #: Those of the streams and datagram sockets that are for guests of krunkit with offloading=on.
     offload: frozenset[Path] = frozenset()
     #: Number of a descriptor that the parent left open: a connected socket, the daemon's life line.
     fd: int | None = None
@@ -155,7 +157,7 @@ class ListenersConfig:
     @property
     def count(self) -> int:
         """How many places there are."""
-        return len(self.stream) + len(self.dgram) + (self.fd is not None)
+        return len(self.stream) + len(self.dgram) + len(self.vhost_user) + (self.fd is not None)
 
 
 @dataclass(frozen=True)

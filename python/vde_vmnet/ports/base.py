@@ -70,7 +70,7 @@ class Switch(Protocol):
         self,
         *,
         port: int,
-        kind: Literal["dgram", "unixgram", "stream", "tap"],
+        kind: Literal["dgram", "unixgram", "stream", "tap", "vhost_user"],
         fd: int,
         name: str,
         receive_only: bool = False,

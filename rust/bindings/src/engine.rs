@@ -113,7 +113,7 @@ impl Engine {
         let number = port_number(port)?;
         let kind = Kind::from_name(kind).ok_or_else(|| {
             PyValueError::new_err(format!(
-                "kind must be 'dgram', 'unixgram', 'door', 'reply', 'shared_reply', 'stream' or 'tap', not '{kind}'"
+                "kind must be 'dgram', 'unixgram', 'door', 'reply', 'shared_reply', 'stream', 'tap' or 'vhost_user', not '{kind}'"
             ))
         })?;
         let mut io = port::open(kind, fd, &peer).map_err(|error| convert::port_error(&error))?;

@@ -1,6 +1,7 @@
 //! The data plane of `vde_vmnet`: takes open descriptors and moves Ethernet frames between them in batches.
 //!
-//! Parses no configuration, runs no command, logs nothing, keeps nothing process-wide, knows no Python.
+//! Parses no configuration, runs no command, logs nothing, knows no Python. Keeps nothing process-wide, but for the
+//! handler of SIGBUS that guests' shared memory needs (`port/vhost_user/faults.rs`).
 //!
 //! | module | owns |
 //! |---|---|

@@ -210,7 +210,8 @@ impl Loop {
             endpoint.port.health()?;
         }
         let mut done = 0;
-        if report.writable && !endpoint.queue.is_empty() {
+        let writable = report.writable || (report.readable && endpoint.port.readable_means_room());
+        if writable && !endpoint.queue.is_empty() {
             done += endpoint.flush(&mut self.pool)?;
             if endpoint.queue.is_empty() {
                 self.stop_waiting_for(slot);

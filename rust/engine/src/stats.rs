@@ -27,17 +27,18 @@ pub enum DropReason {
     PortDown,
     /// Received with an unfinished checksum that lies outside the frame.
     BadChecksumOffset,
-    /// Received as a super-frame that cannot be cut, for peers of whom one takes none.
+    /// Received as a super-frame that cannot be cut, for peers of whom one takes none; or asking for something that
+    /// its sender was not offered.
     BadSuperFrame,
     /// The peer did not read and its queue is full.
     QueueFull,
     /// The peer's end is closed.
     PeerGone,
-    /// The interface is down.
+    /// The interface is down, or the guest's driver is not running.
     InterfaceDown,
     /// The kernel does not take this frame here: too long for the socket, or no memory.
     Refused,
-    /// Longer than the longest frame of the interface it was for.
+    /// Longer than the longest frame of the interface it was for, or than all the buffers that a guest has for it.
     TooLong,
     /// The interface it was for takes nothing, for a reason that has nothing to do with the frame.
     WriteFailed,

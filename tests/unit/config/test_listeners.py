@@ -49,6 +49,13 @@ def test_those_for_offloading_guests_are_known_among_the_others() -> None:
     assert parse("--dgram-offload=/b").switch.key == Path("/b")
 
 
+def test_vhost_user_sockets_come_last() -> None:
+    config = parse("--vhost-user=/b", "--vhost-user=/a")
+    assert config.listeners.vhost_user == (Path("/b"), Path("/a"))
+    assert (config.switch.key, config.listeners.count) == (Path("/b"), 2)
+    assert parse("--vhost-user=/b", "--dgram=/c").switch.key == Path("/c")
+
+
 def test_a_descriptor_is_enough_and_names_the_network_for_its_time() -> None:
     config = parse("--fd=3", "--fd=0")
     assert config.switch.absent and config.listeners.fd == 0
@@ -69,6 +76,9 @@ def test_a_descriptor_is_enough_and_names_the_network_for_its_time() -> None:
         (("--dgram-offload=/a", "--dgram=/a"), "is also a --dgram"),
         (("--dgram-offload=/a", "--stream-offload=/a"), "is also a --stream-offload"),
         (("--stream-offload=/a", "--stream-offload=/a"), "given twice"),
+        (("--vhost-user=/a", "--dgram=/a"), "is also a --dgram"),
+        (("--vhost-user=/a", "--vhost-user=/a"), "given twice"),
+        (("--vhost-user=", "/x"), "names no socket"),
         (("--dgram=",), "names no socket"),
         (("--stream=/a", "--vde-ptp=dgram"), "requires VDESWITCH"),
         (("--fd=x",), "is not the number"),

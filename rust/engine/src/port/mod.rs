@@ -54,6 +54,11 @@ pub mod tap;
 #[cfg(not(target_os = "linux"))]
 #[path = "tap_other.rs"]
 pub mod tap;
+#[cfg(target_os = "linux")]
+pub mod vhost_user;
+#[cfg(not(target_os = "linux"))]
+#[path = "vhost_user_other.rs"]
+pub mod vhost_user;
 pub mod vmnet;
 
 /// The descriptor is of no use any more, and why.
@@ -123,6 +128,12 @@ pub trait Port: Send {
         None
     }
 
+    /// Whether the descriptor becomes readable, and never writable, when there is room again after [`Port::send`] took
+    /// fewer frames than it was given; then a report of the one counts for the other.
+    fn readable_means_room(&self) -> bool {
+        false
+    }
+
     /// Something that went wrong and is worth a word to whoever runs the network, once. Asked after each turn. A
     /// port says the same thing rarely, however often it happens.
     fn take_trouble(&mut self) -> Option<String> {
@@ -172,6 +183,8 @@ pub enum Kind {
     Stream,
     /// A TAP or macvtap with `IFF_VNET_HDR` and a 12-byte header.
     Tap,
+    /// A connected stream socket on which a front end of vhost-user speaks.
+    VhostUser,
 }
 
 impl Kind {
@@ -186,6 +199,7 @@ impl Kind {
             "shared_reply" => Some(Self::SharedReply),
             "stream" => Some(Self::Stream),
             "tap" => Some(Self::Tap),
+            "vhost_user" => Some(Self::VhostUser),
             _ => None,
         }
     }
@@ -228,5 +242,6 @@ pub fn open(kind: Kind, fd: RawFd, peer: &[u8]) -> Result<Box<dyn Port>, PortErr
         Kind::SharedReply => Ok(Box::new(reply::Reply::new(own, fd, peer, true)?)),
         Kind::Stream => Ok(Box::new(stream::Stream::new(own, fd)?)),
         Kind::Tap => Ok(Box::new(tap::Tap::new(own, fd)?)),
+        Kind::VhostUser => Ok(Box::new(vhost_user::VhostUser::new(own, fd)?)),
     }
 }
