@@ -113,7 +113,7 @@ test: packages-test lint unit e2e fuzz-smoke ## everything CI runs
 bench: packages-bench build ## side by side with vde_switch, passt, QEMU; BENCH_ARGS for options
 	$(PYTHON) -m bench.run $(BENCH_ARGS)
 
-docs: build ## the generated pages of docs/reference
+docs: build ## the generated pages of docs/reference, manual pages and completion scripts
 	$(PYTHON) tools/render-docs
 
 macos-check: build ## type-check the Rust half for both kinds of Mac, without one
