@@ -15,7 +15,7 @@ use super::backoff::{Backoff, LONGEST};
 #[cfg(target_os = "linux")]
 use super::mmsg_linux as mmsg;
 #[cfg(not(target_os = "linux"))]
-use super::mmsg_other as mmsg;
+use super::mmsg_macos as mmsg;
 use super::{Down, Port, PortError, descriptor};
 use crate::pool::{Batch, FrameRef, Received};
 use crate::stats::{Counters, DropReason};
@@ -187,7 +187,7 @@ fn fate(error: &io::Error, full_unsaid: Option<libc::c_int>) -> Fate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Port, mmsg_other};
+    use super::super::{Port, mmsg_macos, mmsg_other};
     use super::*;
     use crate::frame;
     use crate::pool::BATCH;
@@ -196,11 +196,12 @@ mod tests {
     type Receive = fn(&UnixDatagram, &mut Batch) -> io::Result<usize>;
     type Send = fn(&UnixDatagram, &[FrameRef<'_>]) -> io::Result<usize>;
 
-    /// Both ways to make the calls, and the room with which the first takes its two ways.
-    const WAYS: [(&str, Receive, Send, usize); 3] = [
+    /// The ways to make the calls, and the room with which the first takes its two ways.
+    const WAYS: [(&str, Receive, Send, usize); 4] = [
         ("batch", mmsg::receive, mmsg::send, BATCH),
         ("one", mmsg::receive, mmsg::send, 1),
         ("fallback", mmsg_other::receive, mmsg_other::send, BATCH),
+        ("apple", mmsg_macos::double::receive, mmsg_macos::double::send, BATCH),
     ];
 
     fn pair() -> (UnixDatagram, UnixDatagram) {

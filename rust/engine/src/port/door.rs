@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 #[cfg(target_os = "linux")]
 use super::mmsg_linux as mmsg;
 #[cfg(not(target_os = "linux"))]
-use super::mmsg_other as mmsg;
+use super::mmsg_macos as mmsg;
 use super::names::Names;
 use super::{Down, Port, PortError, descriptor};
 use crate::pool::{Batch, FrameRef, Received};

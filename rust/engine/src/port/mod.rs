@@ -43,6 +43,8 @@ pub mod door;
 #[cfg(target_os = "linux")]
 mod mmsg_linux;
 #[cfg(any(test, not(target_os = "linux")))]
+mod mmsg_macos;
+#[cfg(any(test, not(target_os = "linux")))]
 mod mmsg_other;
 mod names;
 pub mod reply;

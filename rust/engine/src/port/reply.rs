@@ -15,7 +15,7 @@ use super::backoff::{Backoff, LONGEST};
 #[cfg(target_os = "linux")]
 use super::mmsg_linux as mmsg;
 #[cfg(not(target_os = "linux"))]
-use super::mmsg_other as mmsg;
+use super::mmsg_macos as mmsg;
 use super::names::Name;
 use super::{Down, Port, PortError, descriptor};
 use crate::pool::{Batch, FrameRef};
