@@ -21,6 +21,8 @@ const WANTED: &str = "a TAP with IFF_VNET_HDR and a 12-byte header";
 /// The port. See the module's head.
 pub struct Tap {
     device: OwnedFd,
+    /// Whether this kernel takes UDP super-frames.
+    uso: bool,
 }
 
 impl Tap {
@@ -29,7 +31,7 @@ impl Tap {
     /// # Errors
     /// [`PortError::WrongKind`] for anything but a TAP set up as the module's head says.
     pub fn new(own: OwnedFd, given: RawFd) -> Result<Self, PortError> {
-        let tap = Self { device: own };
+        let tap = Self { device: own, uso: takes_udp_super_frames(&kernel_release()) };
         let wrong = || PortError::WrongKind { fd: given, wanted: WANTED };
         let flags = tap.interface_flags().map_err(|_| wrong())?;
         let needed = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
@@ -122,7 +124,44 @@ impl Port for Tap {
     }
 
     fn offloads(&self) -> Offloads {
-        // UDP super-frames are refused by kernels before 6.2, which nothing says beforehand.
-        Offloads { uso: false, ..Offloads::ALL }
+        Offloads { uso: self.uso, ..Offloads::ALL }
+    }
+}
+
+fn kernel_release() -> String {
+    // SAFETY: all-zero bytes are a valid utsname.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the call writes to `name`, which outlives it, and every string in it ends with a zero.
+    unsafe { libc::uname(&raw mut name) };
+    // SAFETY: see above; when the call failed, the string is empty.
+    unsafe { std::ffi::CStr::from_ptr(name.release.as_ptr()) }.to_string_lossy().into_owned()
+}
+
+/// Since Linux 6.2; nothing else says so before one is written.
+fn takes_udp_super_frames(release: &str) -> bool {
+    let mut numbers =
+        release.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let (major, minor): (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (major, minor) >= (6, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn udp_super_frames_are_for_kernels_that_take_them() {
+        for (release, takes) in [
+            ("6.1.0-32-amd64", false),
+            ("6.2.0", true),
+            ("6.18.44", true),
+            ("10.0-rc1", true),
+            ("5.15.0", false),
+            ("", false),
+            ("x", false),
+        ] {
+            assert_eq!(takes_udp_super_frames(release), takes, "{release}");
+        }
+        assert!(kernel_release().contains('.'));
     }
 }
