@@ -107,3 +107,8 @@ def test_under_sudo_it_is_about_who_called_it() -> None:
         assert looking.person({"SUDO_UID": "x"}).uid == 0
     else:
         assert looking.person({"SUDO_UID": "0"}).uid == os.geteuid()
+
+
+def test_groups_given_after_the_session_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: [os.getegid(), *os.getgroups(), 4711])
+    assert looking.person({}).later == {4711}

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import plistlib
+from dataclasses import replace
 from ipaddress import IPv4Network
+from pathlib import Path
 
 import pytest
 
 from vde_vmnet.errors import ConflictError
 from vde_vmnet.uplinks.check import Level
-from vde_vmnet.uplinks.vmnet.checkup import bootpd_check, bootpd_job_check, routed, vpn_check
+from vde_vmnet.uplinks.vmnet import paths
+from vde_vmnet.uplinks.vmnet.checkup import (
+    bootpd_check,
+    bootpd_job_check,
+    internet_sharing_check,
+    routed,
+    vpn_check,
+)
 
 ON = "Firewall is enabled. (State = 1)\n"
 
@@ -46,6 +56,29 @@ def test_the_application_firewall(state: str, about: str, said: str, blamed: boo
 )
 def test_whether_launchd_may_start_the_dhcp_server(disabled: str, level: Level) -> None:
     assert bootpd_job_check(disabled).level is level
+
+
+@pytest.mark.parametrize(
+    ("settings", "level"),
+    [
+        ({"NAT": {"Enabled": 1}}, Level.FAILURE),
+        ({"NAT": {"Enabled": 0}}, Level.OK),
+        ({}, Level.OK),
+        (None, Level.OK),
+        (["not", "what", "is", "expected"], Level.OK),
+    ],
+)
+def test_internet_sharing(
+    settings: object, level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "com.apple.nat.plist"
+    if settings is not None:
+        place.write_bytes(plistlib.dumps(settings))
+    monkeypatch.setattr(paths, "MACOS", replace(paths.MACOS, internet_sharing=place))
+    found = internet_sharing_check()
+    assert found.level is level
+    if level is Level.FAILURE:
+        assert "sharing service busy" in found.why and "--vmnet-mode=bridged" in found.next_step
 
 
 def test_a_way_out_through_a_vpn() -> None:

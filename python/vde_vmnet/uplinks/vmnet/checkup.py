@@ -14,7 +14,7 @@ from vde_vmnet.uplinks.check import Check, Level
 from vde_vmnet.uplinks.vmnet import library, paths
 from vde_vmnet.uplinks.vmnet.abi import Binding
 
-__all__ = ["bootpd_check", "bootpd_job_check", "checks", "routed", "vpn_check"]
+__all__ = ["bootpd_check", "bootpd_job_check", "checks", "internet_sharing_check", "routed", "vpn_check"]
 
 # Chosen: these commands end in milliseconds.
 _SECONDS = 10.0
@@ -43,7 +43,7 @@ def checks(wanted: IPv4Network | None) -> Iterator[Check]:
     else:
         yield Check("vmnet.framework", f"there, of {generation}")
     yield _privilege(network_api=binding.has("vmnet_network_create"))
-    yield _internet_sharing()
+    yield internet_sharing_check()
     yield bootpd_check(_firewall)
     yield bootpd_job_check(_output(["/bin/launchctl", "print-disabled", "system"]))
     yield vpn_check(_output(["/usr/sbin/netstat", "-rn", "-f", "inet"]).splitlines())
@@ -71,7 +71,8 @@ def _privilege(*, network_api: bool) -> Check:
     return Check("privilege", "not root, which vmnet needs before macOS 26", PrivilegeError, "Run with sudo")
 
 
-def _internet_sharing() -> Check:
+def internet_sharing_check() -> Check:
+    """Whether the service that shared mode wants is taken, from where System Settings keep it."""
     try:
         settings = plistlib.loads(paths.MACOS.internet_sharing.read_bytes())
         on = bool(settings.get("NAT", {}).get("Enabled"))
