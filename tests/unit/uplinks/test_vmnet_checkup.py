@@ -6,6 +6,7 @@ import plistlib
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,9 +69,7 @@ def test_whether_launchd_may_start_the_dhcp_server(disabled: str, level: Level) 
         (["not", "what", "is", "expected"], Level.OK),
     ],
 )
-def test_internet_sharing(
-    settings: object, level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_internet_sharing(settings: Any, level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "com.apple.nat.plist"
     if settings is not None:
         place.write_bytes(plistlib.dumps(settings))
