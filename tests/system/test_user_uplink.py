@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import selectors
 import socket
+import statistics
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
 from tests.e2e.world import PAGE, World
+from tests.support.netns import Namespace
 from tests.support.station import Station
 from tests.system.user_uplink import GATEWAY, UserNetwork
 from vde_vmnet.demo.accounts import credentials_of
 from vde_vmnet.demo.netns import entered
-from vde_vmnet.demo.traffic import HttpServer, fetch
+from vde_vmnet.demo.traffic import HttpServer, ThroughputServer, fetch
 from vde_vmnet.errors import UplinkError
+from vde_vmnet.plug import Plug
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -189,12 +195,13 @@ def test_many_connections_at_once(network: UserNetwork, stations: tuple[Station,
 def test_no_descriptor_is_lost(network: UserNetwork, stations: tuple[Station, Station]) -> None:
     before = network.descriptors()
     with echo_server(network.world.namespace.path) as port:
-        for _ in range(2_000):
+        for _ in range(100):
             with entered(stations[0].namespace.path):
-                one = socket.create_connection((World.WORLD4, port), 20)
-            with closing(one):
-                one.sendall(b"12345678")
-                assert one.recv(8) == b"12345678"
+                hundred = [socket.create_connection((World.WORLD4, port), 20) for _ in range(100)]
+            for one in hundred:
+                with closing(one):
+                    one.sendall(b"12345678")
+                    assert one.recv(8) == b"12345678"
     wait_for_descriptors(network, before + 5)
 
 
@@ -216,6 +223,58 @@ def test_a_guest_that_connects_without_end_costs_only_itself(
         assert network.descriptors() < before + 2_500
     wait_for_descriptors(network, before + 20)
     assert network.daemon.process.poll() is None
+
+
+def test_a_saturated_uplink_does_not_stall_the_switch(
+    network: UserNetwork, stations: tuple[Station, Station]
+) -> None:
+    station = stations[0].namespace
+    with Plug(network.place / "ctl") as one, Plug(network.place / "ctl") as other:
+        alone = round_trips(one, other)
+        with ThroughputServer(network.world.namespace.path, World.WORLD4, seconds=60, sending=True) as server:
+            reader = subprocess.Popen(
+                station.command("busybox", "nc", World.WORLD4, str(server.port)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+            )
+            try:
+                wait_for_octets(station, 10_000_000)
+                busy = round_trips(one, other)
+                # It was busy all the time, and went on.
+                wait_for_octets(station, 10_000_000)
+            finally:
+                reader.kill()
+                reader.communicate()
+    # A turn of the stack is a fraction of a millisecond; the rest is that machines have few processors.
+    assert statistics.median(busy) < 10 * statistics.median(alone) + 0.002
+    assert sorted(busy)[-len(busy) // 10] < 0.05
+
+
+def round_trips(one: Plug, other: Plug) -> list[float]:
+    """Seconds that a frame takes there and back, five hundred times."""
+    macs = bytes.fromhex("525400766551"), bytes.fromhex("525400766552")
+    there, back = (target + source + b"\x88\xb5" + bytes(46) for target, source in (macs[::-1], macs))
+    took = []
+    for _ in range(500):
+        before = time.monotonic()
+        for sender, receiver, frame in ((one, other, there), (other, one, back)):
+            sender.send(frame)
+            while receiver.receive(5) != frame:
+                pass
+        took.append(time.monotonic() - before)
+    return took
+
+
+def wait_for_octets(station: Namespace, count: int) -> None:
+    """Until its card has received that many more; the test's timeout is the limit."""
+
+    def octets() -> int:
+        (card,) = json.loads(station.run("ip", "-s", "-j", "link", "show", "eth0"))
+        return int(card["stats64"]["rx"]["bytes"])
+
+    before = octets()
+    while octets() < before + count:
+        pass
 
 
 def test_the_world_goes_and_comes_back(network: UserNetwork, stations: tuple[Station, Station]) -> None:

@@ -336,7 +336,7 @@ impl Port for Slirp {
         self.state().output.move_to(batch);
         // What answers a guest goes out before more is fetched for it: the stack has 64 KiB under way, so that the
         // guest waits for this. Whatever is ready besides is reported again.
-        if batch.is_empty() {
+        if batch.is_empty() || (self.settled && batch.room() > 0) {
             self.run(batch)?;
             self.prepare_to_sleep();
         }
