@@ -35,7 +35,6 @@ host-record=host.vmnet.internal,192.168.105.1,fd12:3456:789a::1
 host-record=birch,birch.vmnet.internal,192.168.105.200
 dhcp-range=192.168.105.2,192.168.105.99,255.255.255.0,1h
 dhcp-leasefile=/run/vde_vmnet/x.leases
-dhcp-hostsfile=/proc/self/fd/1
 dhcp-lease-max=100
 dhcp-authoritative
 dhcp-rapid-commit

@@ -136,7 +136,7 @@ class LinuxUplink:
             service = dnsmasq.Service(
                 device, plan, prefix, config.dhcp, shared, config.reservations, config.mtu
             )
-            log_fd, self._later = dnsmasq.start(service, undo, undo.file("leases"))
+            log_fd, self._later = dnsmasq.start(service, undo, undo.file("leases"), undo.file("hosts"))
             on_failure.pop_all()
         nft.warn_of_foreign_filters(device)
         facts = [

@@ -52,9 +52,6 @@ _MOST_LEASES = 4096
 _LOG_QUEUE = 8
 # Chosen: it is ready within 20 ms; ten seconds is a machine in trouble.
 _SECONDS = 10.0
-#: What is kept for guests while the network runs: a file in memory that it has as its standard output, which it
-#: writes nothing to. There is no other descriptor that it leaves open, and no name that others could use.
-LATER = "/proc/self/fd/1"
 ARGUMENTS = (
     "--keep-in-foreground",
     "--conf-file=-",
@@ -113,8 +110,11 @@ def check_reservations(plan: Ipv4Plan, reservations: Sequence[Reservation]) -> N
             seen[value] = one
 
 
-def render(service: Service, lease_file: Path | None) -> str:
-    """The configuration file; without ``lease_file`` leases are kept in memory only."""
+def render(service: Service, lease_file: Path | None, hosts_file: Path | None = None) -> str:
+    """The configuration file; without ``lease_file`` leases are kept in memory only.
+
+    ``hosts_file``: what is read again on SIGHUP, addresses that are kept for guests.
+    """
     plan, v6 = service.ipv4, service.ipv6
     host = [str(plan.gateway), *([str(gateway6(v6))] if v6 is not None else [])]
     lines = [
@@ -138,7 +138,7 @@ def render(service: Service, lease_file: Path | None) -> str:
         if reservation.name is not None
     ]
     if service.dhcp:
-        lines += _dhcp(service, lease_file)
+        lines += _dhcp(service, lease_file, hosts_file)
     if v6 is not None:
         advertised = f",mtu:{service.mtu}" if service.mtu is not None else ""
         # ra-stateless: addresses by SLAAC, the DNS server by RDNSS and DHCPv6; ra-only: no DHCPv6. A router
@@ -159,13 +159,13 @@ def _lease_line(lease_file: Path | None) -> str:
     return "leasefile-ro" if lease_file is None else f"dhcp-leasefile={lease_file}"
 
 
-def _dhcp(service: Service, lease_file: Path | None) -> list[str]:
+def _dhcp(service: Service, lease_file: Path | None, hosts_file: Path | None) -> list[str]:
     plan = service.ipv4
     size = int(plan.dhcp_end) - int(plan.dhcp_start) + 1 + len(service.reservations)
     lines = [
         f"dhcp-range={plan.dhcp_start},{plan.dhcp_end},{plan.network.netmask},{_LEASE}",
         _lease_line(lease_file),
-        f"dhcp-hostsfile={LATER}",
+        *([f"dhcp-hostsfile={hosts_file}"] if hosts_file is not None else []),
         f"dhcp-lease-max={min(size, _MOST_LEASES)}",
         # We are the only server of the segment: answer at once, also to guests that come from elsewhere.
         "dhcp-authoritative",
@@ -190,7 +190,7 @@ def _host(one: Reservation) -> str:
     return ",".join(filter(None, (str(one.mac), str(one.address), one.name)))
 
 
-def start(service: Service, undo: UndoRecord, lease_file: Path) -> tuple[int, Later]:
+def start(service: Service, undo: UndoRecord, lease_file: Path, hosts_file: Path) -> tuple[int, Later]:
     """Start dnsmasq and return once it serves; what it logs can be read from the returned descriptor.
 
     Raises ConflictError when somebody holds its ports, UplinkError with its own words when it refuses to
@@ -205,10 +205,12 @@ def start(service: Service, undo: UndoRecord, lease_file: Path) -> tuple[int, La
     with contextlib.ExitStack() as local, contextlib.ExitStack() as on_failure:
         config_fd = os.memfd_create("vde_vmnet.dnsmasq")
         local.callback(os.close, config_fd)
-        os.write(config_fd, render(service, lease_file).encode())
+        os.write(config_fd, render(service, lease_file, hosts_file).encode())
         os.lseek(config_fd, 0, os.SEEK_SET)
-        later = Later.make()
+        later = Later.make(hosts_file, undo, account)
         on_failure.callback(later.close)
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        local.callback(os.close, null)
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
         on_failure.callback(os.close, log_read)
         # Together with --log-async: whoever reads the log late, or not at all, does not stop dnsmasq.
@@ -218,7 +220,7 @@ def start(service: Service, undo: UndoRecord, lease_file: Path) -> tuple[int, La
             pid = children.start(
                 [program, *ARGUMENTS],
                 stdin=config_fd,
-                stdout=later.fd,
+                stdout=null,
                 stderr=log_write,
                 account=account,
                 capabilities=CAPABILITIES,
@@ -240,9 +242,14 @@ class Later:
         self._pid = -1
 
     @classmethod
-    def make(cls) -> Later:
-        """Its file, to start dnsmasq with as standard output."""
-        return cls(os.memfd_create("vde_vmnet.hosts"))
+    def make(cls, path: Path, undo: UndoRecord, account: children.Account | None) -> Later:
+        """The file that it reads them from, for ``account``; None is this user."""
+        undo.push(Unlink(str(path)))
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if account is not None:
+            os.fchown(fd, account.uid, account.gid)
+        return cls(fd)
 
     def of(self, service: Service, pid: int) -> Later:
         """The same, for the dnsmasq that was started."""
@@ -250,7 +257,7 @@ class Later:
         return self
 
     def close(self) -> None:
-        """Forget it; dnsmasq has its own."""
+        """Write to it no more."""
         os.close(self.fd)
 
     def change(self, one: Reservation, *, on: bool) -> None:

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,17 +66,18 @@ def start(service: dnsmasq.Service, mac: str, undo: UndoRecord) -> Started:
         os.set_blocking(log_write, False)
         config_fd = os.memfd_create("vde_vmnet.dnsmasq")
         local.callback(os.close, config_fd)
-        os.write(config_fd, dnsmasq.render(service, None).encode())
-        os.lseek(config_fd, 0, os.SEEK_SET)
-        later = dnsmasq.Later.make()
+        hosts_file = Path(tempfile.gettempdir()) / f"vde_vmnet-hosts-{os.urandom(8).hex()}"
+        later = dnsmasq.Later.make(hosts_file, undo, _account())
         on_failure.callback(later.close)
+        os.write(config_fd, dnsmasq.render(service, None, hosts_file).encode())
+        os.lseek(config_fd, 0, os.SEEK_SET)
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _be_dnsmasq(program, service, mac, theirs, (config_fd, later.fd, log_write), parent)
+            _be_dnsmasq(program, service, mac, theirs, (config_fd, log_write), parent)
         theirs.close()
         os.close(log_write)
         undo.push(StopProcess.of(pid))
@@ -105,11 +107,11 @@ def _be_dnsmasq(
     service: dnsmasq.Service,
     mac: str,
     channel: socket.socket,
-    descriptors: tuple[int, int, int],
+    descriptors: tuple[int, int],
     parent: int,
 ) -> None:
     """The child's life; does not return."""
-    config_fd, hosts_fd, log_fd = descriptors
+    config_fd, log_fd = descriptors
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
@@ -119,7 +121,7 @@ def _be_dnsmasq(
         tap_fd = _make_tap(service, mac)
         children.die_with(parent, signal.SIGTERM)
         os.dup2(config_fd, 0)
-        os.dup2(hosts_fd, 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
         os.dup2(log_fd, 2)
         socket.send_fds(channel, [b"ready"], [tap_fd])
         os.execve(program, [program, *dnsmasq.ARGUMENTS], programs.ENVIRONMENT)  # noqa: S606
@@ -130,10 +132,15 @@ def _be_dnsmasq(
         os._exit(1)
 
 
+def _account() -> children.Account | None:
+    """As whom it runs when we are root; else as who we are."""
+    return children.Account.first_of("dnsmasq", "nobody") if os.geteuid() == 0 else None
+
+
 def _enter_namespaces() -> None:
     """A network of our own, and the capabilities to set it up; nobody's on the host. Raises OSError."""
-    if os.geteuid() == 0:
-        account = children.Account.first_of("dnsmasq", "nobody")
+    account = _account()
+    if account is not None:
         os.setgroups([])
         os.setgid(account.gid)
         os.setuid(account.uid)

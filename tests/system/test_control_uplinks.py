@@ -1,0 +1,116 @@
+"""What the control socket shows of a network with an uplink, and changes: leases, reservations, forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.netns import Namespace
+from tests.support.station import Station
+from tests.system.user_uplink import UserNetwork
+from vde_vmnet.control.client import Client
+from vde_vmnet.control.models import Forward
+from vde_vmnet.control.paths import beside
+from vde_vmnet.errors import ConfigurationError, ConflictError, PrivilegeError, UnavailableError
+
+pytestmark = pytest.mark.root
+
+GATEWAY = "192.168.105.1"
+
+
+@pytest.fixture(scope="module", params=["user", "linux"])
+def observed(request: pytest.FixtureRequest) -> Iterator[tuple[Client, Station, str]]:
+    """A network with one guest on it, and a client of its control socket."""
+    given = ("--reserve=02:00:00:00:00:77=192.168.105.77",)
+    with ExitStack() as stack:
+        if request.param == "user":
+            network = stack.enter_context(UserNetwork(*given))
+            directory = network.place / "ctl"
+        else:
+            host = stack.enter_context(Namespace("host"))
+            daemon = stack.enter_context(Daemon(host, f"--vmnet-gateway={GATEWAY}", *given))
+            directory = daemon.directory
+        client = stack.enter_context(Client(beside(directory)))
+        station = stack.enter_context(Station(directory, 1, name="alpha"))
+        station.request_lease()
+        yield client, station, request.param
+
+
+def test_leases_lead_to_names_and_addresses(observed: tuple[Client, Station, str]) -> None:
+    client, station, kind = observed
+    info = client.network()
+    assert info.uplink.kind == kind and info.uplink.gateway == GATEWAY and info.uplink.mode == "shared"
+    (lease,) = client.leases()
+    assert (lease.address, lease.mac, lease.name) == (station.address, station.mac, "alpha")
+    assert lease.expires is not None and abs(lease.expires - info.started - 3600) < 120 and not lease.reserved
+    (port,) = [port for port in client.ports() if port.kind == "vde"]
+    assert (port.name, port.addresses, port.macs) == ("alpha", [station.address], [station.mac])
+    assert lease.port == port.number
+    (entry,) = [entry for entry in client.fdb() if entry.mac == station.mac]
+    assert (entry.name, entry.addresses) == ("alpha", [station.address])
+    event = next(event for event in client.events(since=0) if event.kind == "lease")
+    assert (event.mac, event.address, event.name) == (station.mac, station.address, "alpha")
+    assert any(port.kind == "uplink" and port.addresses == [] for port in client.ports())
+    assert "vde_vmnet_leases 1\n" in client.metrics()
+
+
+def test_an_address_is_kept_from_the_next_lease_on(observed: tuple[Client, Station, str]) -> None:
+    client, station, _ = observed
+    assert [one.address for one in client.reservations()] == ["192.168.105.77"]
+    said = client.add_reservation(station.mac.upper(), "192.168.105.99", "birch")
+    assert said == f"192.168.105.99 is kept for {station.mac}"
+    station.request_lease()
+    assert station.address == "192.168.105.99"
+    assert "192.168.105.99" in station.resolve("birch.vmnet.internal")
+    (lease,) = [one for one in client.leases() if one.address == station.address]
+    assert lease.reserved and lease.name == "birch"
+    for mac, address, name, error in (
+        ("02:00:00:00:00:77", "192.168.105.98", None, ConflictError),
+        ("02:00:00:00:00:78", "192.168.105.99", None, ConflictError),
+        ("02:00:00:00:00:78", "192.168.105.98", "birch", ConflictError),
+        ("02:00:00:00:00:78", "10.0.0.1", None, ConfigurationError),
+        ("02:00:00:00:00:78", GATEWAY, None, ConfigurationError),
+    ):
+        with pytest.raises(error):
+            client.add_reservation(mac, address, name)
+    assert len(client.reservations()) == 2
+    with pytest.raises(ConflictError, match="given by --reserve"):
+        client.remove_reservation("02:00:00:00:00:77")
+    client.remove_reservation(station.mac)
+    station.request_lease()
+    assert station.address == "192.168.105.99", "a guest goes on with the lease it has"
+    assert not any(lease.reserved for lease in client.leases())
+    client.add_reservation(station.mac, "192.168.105.98")
+    station.request_lease()
+    assert station.address == "192.168.105.98"
+    client.remove_reservation(station.mac)
+    assert "name servers again" in client.reload()[0]
+
+
+def test_ways_in_are_opened_where_the_uplink_can(observed: tuple[Client, Station, str]) -> None:
+    client, station, kind = observed
+    way = Forward(host_port=2222, guest=station.address, guest_port=7)
+    if kind != "user":
+        with pytest.raises(UnavailableError, match="at the start only"):
+            client.add_forward(way)
+        return
+    assert client.add_forward(way) == f"Forwarding tcp:2222:{station.address}:7"
+    with pytest.raises(ConflictError, match="there already"):
+        client.add_forward(way)
+    with pytest.raises(ConflictError, match="taken"):
+        client.add_forward(Forward(host_port=2222, guest=station.address, guest_port=8))
+    with pytest.raises(ConfigurationError, match="outside"):
+        client.add_forward(Forward(host_port=2223, guest="10.9.9.9", guest_port=8))
+    with pytest.raises(PrivilegeError):
+        client.add_forward(Forward(host_port=22, guest=station.address, guest_port=8))
+    named = Forward(protocol="udp", host_port=5353, guest="alpha", guest_port=53)
+    client.add_forward(named)
+    assert client.forwards() == [way, named]
+    client.remove_forward(way)
+    client.remove_forward(named)
+    assert client.forwards() == []
+    client.add_forward(way)  # the port is free again
+    client.remove_forward(way)
