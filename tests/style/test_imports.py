@@ -71,6 +71,7 @@ PURE = (
     "service/plan.py",
     "service/record.py",
     "launch/qemu.py",
+    "launch/qemu_memory.py",
     "service/sudoers.py",
     "service/systemd.py",
     "uplinks/vmnet/failures.py",

@@ -24,10 +24,10 @@ from vde_vmnet.config.choice import choice
 from vde_vmnet.config.model import Backend, DaemonConfig, UplinkConfig
 from vde_vmnet.errors import ConfigurationError, UplinkError
 from vde_vmnet.keeper import Stopped, stop_raises
-from vde_vmnet.launch import identity, qemu
+from vde_vmnet.launch import identity, qemu, qemu_memory
 from vde_vmnet.launch.command import NOT_EXECUTABLE, NOT_FOUND, Command
 from vde_vmnet.launch.descriptor import FIRST, Descriptor
-from vde_vmnet.launch.wired import DescriptorType, PrivateNetwork, connect
+from vde_vmnet.launch.wired import DescriptorType, PrivateNetwork, connect, private_place
 
 __all__ = ["DEFAULT_NETWORK", "build_parser", "main"]
 
@@ -77,6 +77,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--mac", metavar="MAC", help="the VM's MAC address")
     add("--fd-number", metavar="N", help=f"descriptor of the connection (default: {FIRST})")
     add("--fd-type", metavar="(stream|dgram)", help="what it is to be (default: stream where there is one)")
+    add(
+        "--no-vhost-user",
+        action="store_true",
+        help="connect QEMU by a socket also where its guest could share its memory (Linux, private network)",
+    )
     add("--netdev-id", metavar="ID", default=_NETDEV, help="name of QEMU's -netdev (default: %(default)s)")
     add("--user", metavar="USER", help="as whom COMMAND runs (default: who called sudo, else the caller)")
     add("--log", metavar="FILE", type=Path, help="append what a private network's daemon says to FILE")
@@ -150,16 +155,19 @@ class _Run:
             number = FIRST if self._number is None and not is_qemu else self._number
             descriptor = closing.enter_context(Descriptor(number))
             wiring = qemu.Wiring(tuple(self._command), self._mac)
+            place = private_place()
+            shared = self._shared(place, descriptor.number) if is_qemu else None
             if is_qemu:
                 wiring = qemu.wire(
                     self._command,
                     descriptor=descriptor.number,
                     mac=self._mac,
                     netdev=self._options.netdev_id,
+                    shared=shared,
                 )
             try:
                 with stop_raises():
-                    private, environment = self._connect(descriptor, closing)
+                    private, environment = self._connect(descriptor, place, shared, closing)
                     _log.debug("Running %s", wiring.command)
                     try:
                         running = Command(
@@ -175,17 +183,38 @@ class _Run:
             descriptor.close()
             return _wait(running, private)
 
+    def _shared(self, place: Path, descriptor: int) -> qemu.Shared | None:
+        """How QEMU's guest shares its memory with a private network at ``place``; None when it does not."""
+        asked_otherwise = self._options.no_vhost_user or self._kind is not None or self._number is not None
+        if sys.platform != "linux" or self._network is not None or asked_otherwise:
+            return None
+        netdev = self._options.netdev_id
+        if not qemu.takes_shared(self._command, descriptor=descriptor, netdev=netdev):
+            return None
+        found = qemu_memory.sharing(self._command, name=netdev)
+        return qemu.Shared(f"{place}.vhost-user", found.options, found.kvm) if found is not None else None
+
     def _connect(
-        self, descriptor: Descriptor, closing: ExitStack
+        self, descriptor: Descriptor, place: Path, shared: qemu.Shared | None, closing: ExitStack
     ) -> tuple[PrivateNetwork | None, dict[str, str]]:
         """Fill the descriptor; what the command's environment says about it."""
         private = None
         shown = self._network
         if shown is None:
             kind = self._kind or DescriptorType.STREAM
-            private = PrivateNetwork(self._daemon, kind, log=self._options.log, closing=closing)
-            descriptor.fill(private.connection)
+            options = [*self._daemon, *([f"--vhost-user={shared.path}"] if shared is not None else [])]
+            private = PrivateNetwork(
+                options,
+                kind if shared is None else None,
+                directory=place,
+                log=self._options.log,
+                closing=closing,
+            )
             shown = str(private.directory)
+            if private.connection is None:
+                _log.info("On the private network %s, with shared memory", shown)
+                return private, {"VDE_VMNET_NETWORK": shown}
+            descriptor.fill(private.connection)
         else:
             if self._account is not None:
                 # Nothing here needs root any more, and who may plug in is decided as for that user.

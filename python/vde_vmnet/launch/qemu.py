@@ -10,7 +10,17 @@ from pathlib import PurePath
 
 from vde_vmnet.errors import ConfigurationError
 
-__all__ = ["Wiring", "guest_name", "is_qemu", "properties", "wire"]
+__all__ = [
+    "Shared",
+    "Wiring",
+    "guest_name",
+    "is_qemu",
+    "option_values",
+    "program_name",
+    "properties",
+    "takes_shared",
+    "wire",
+]
 
 #: Also what distributions call it when it is theirs to choose the accelerator.
 _PROGRAM = re.compile(r"qemu-system-\w+|qemu-kvm|kvm")
@@ -27,6 +37,16 @@ class Wiring:
     command: tuple[str, ...]
     #: The card's address: the one asked for, or the one that the command line gives it.
     mac: str
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A vhost-user socket, and what the command lacks so that its guest's memory is shared."""
+
+    path: str
+    options: tuple[str, ...]
+    #: Otherwise its card is to do without MSI-X.
+    kvm: bool
 
 
 def is_qemu(program: str) -> bool:
@@ -76,12 +96,35 @@ def _options(command: Sequence[str], *names: str) -> list[tuple[int, str]]:
     return [(at + 1, command[at + 1]) for at in range(1, len(command) - 1) if command[at] in wanted]
 
 
-def wire(command: Sequence[str], *, descriptor: int, mac: str, netdev: str) -> Wiring:
+def option_values(command: Sequence[str], *names: str) -> list[str]:
+    """The value of each option of these names, in order."""
+    return [text for _, text in _options(command, *names)]
+
+
+def program_name(command: Sequence[str]) -> str:
+    """Without its folder."""
+    return PurePath(command[0]).name
+
+
+def takes_shared(command: Sequence[str], *, descriptor: int, netdev: str) -> bool:
+    """Whether the connection is ours to make, and a card that is on it one that vhost-user can have."""
+    for _, text in _options(command, *_CONNECTIONS):
+        given = properties(text, "type")
+        if any(given.get(key) == str(descriptor) for key in _DESCRIPTOR_KEYS) or _on(given, netdev):
+            return False
+    drivers = [properties(text, "driver") for _, text in _options(command, "device")]
+    cards = [card.get("driver", "") for card in drivers if _on(card, netdev)]
+    return all(card.startswith("virtio-net") for card in cards)
+
+
+def wire(
+    command: Sequence[str], *, descriptor: int, mac: str, netdev: str, shared: Shared | None = None
+) -> Wiring:
     """``command`` with the network card and connection that it lacks.
 
     Nothing is added when a connection of its own uses ``descriptor``; only the connection, called ``netdev``,
     when a device of its own is on it. ``-netdev socket,fd=`` is the one form that every version of QEMU has,
-    for streams and datagrams alike.
+    for streams and datagrams alike; with ``shared`` it is a vhost-user one, which uses no descriptor.
     Raises ConfigurationError when the name is another connection's, or QEMU would leave into the background.
     """
     if any(one in ("-daemonize", "--daemonize") for one in command):
@@ -99,6 +142,10 @@ def wire(command: Sequence[str], *, descriptor: int, mac: str, netdev: str) -> W
                 next_step=f"Use fd={descriptor} there, or choose another name with --netdev-id",
             )
     added = ["-netdev", f"socket,id={netdev},fd={descriptor}"]
+    if shared is not None:
+        path = shared.path.replace(",", ",,")
+        added = [*shared.options, "-chardev", f"socket,id={netdev}-link,path={path}"]
+        added += ["-netdev", f"vhost-user,id={netdev},chardev={netdev}-link"]
     devices = [
         (place, text) for place, text in _options(command, "device") if _on(properties(text, "driver"), netdev)
     ]
@@ -106,13 +153,22 @@ def wire(command: Sequence[str], *, descriptor: int, mac: str, netdev: str) -> W
         if any(_on(properties(text, "type"), netdev) for _, text in _options(command, "netdev")):
             return Wiring((*command, *added), mac)  # a hub port: its cards are elsewhere
         card = "virtio-net-ccw" if PurePath(command[0]).name == "qemu-system-s390x" else "virtio-net-pci"
-        return Wiring((*command, *added, "-device", f"{card},netdev={netdev},mac={mac}"), mac)
+        text = _with(f"{card},netdev={netdev},mac={mac}", _interrupts({"driver": card}, shared))
+        return Wiring((*command, *added, "-device", text), mac)
     place, text = devices[0]
-    own = properties(text, "driver").get("mac")
-    if own is not None:
-        return Wiring((*command, *added), own)
+    device = properties(text, "driver")
+    own = device.get("mac")
     # QEMU's default is the same address for every guest of the world.
-    return Wiring((*command[:place], _with_mac(text, mac), *command[place + 1 :], *added), mac)
+    lacks = {} if own is not None else {"mac": mac}
+    lacks |= _interrupts(device, shared)
+    return Wiring((*command[:place], _with(text, lacks), *command[place + 1 :], *added), own or mac)
+
+
+def _interrupts(device: Mapping[str, str], shared: Shared | None) -> dict[str, str]:
+    """What keeps QEMU 7.2 from a crash, see ``Shared.kvm``."""
+    if shared is None or shared.kvm or "vectors" in device:
+        return {}
+    return {"vectors": "0"} if device.get("driver", "").startswith("virtio-net-pci") else {}
 
 
 def _on(device: Mapping[str, str], netdev: str) -> bool:
@@ -128,7 +184,9 @@ def _mac_behind(command: Sequence[str], netdev: str | None) -> str | None:
     return None
 
 
-def _with_mac(text: str, mac: str) -> str:
-    if text.startswith("{"):
-        return json.dumps({**json.loads(text), "mac": mac})
-    return f"{text},mac={mac}"
+def _with(text: str, more: Mapping[str, str]) -> str:
+    if more and text.startswith("{"):
+        # In JSON a number is no text.
+        typed = {key: int(value) if key == "vectors" else value for key, value in more.items()}
+        return json.dumps({**json.loads(text), **typed})
+    return ",".join([text, *(f"{key}={value}" for key, value in more.items())])

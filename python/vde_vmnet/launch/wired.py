@@ -28,7 +28,7 @@ from vde_vmnet.launch.command import end_with_parent
 from vde_vmnet.launch.descriptor import Descriptor
 from vde_vmnet.vde_client import PlugTarget, VdeClient
 
-__all__ = ["DescriptorType", "PrivateNetwork", "connect"]
+__all__ = ["DescriptorType", "PrivateNetwork", "connect", "private_place"]
 
 _NUMBERED = re.compile(r"(?s)(.+)\[(\d+)\]")
 #: Some hundred full frames a direction; what the daemon asks for at its end.
@@ -46,35 +46,47 @@ class PrivateNetwork:
     """A daemon that only one command is on. A context manager that stops it."""
 
     def __init__(
-        self, options: Sequence[str], kind: DescriptorType, *, log: Path | None, closing: ExitStack
+        self,
+        options: Sequence[str],
+        kind: DescriptorType | None,
+        *,
+        directory: Path,
+        log: Path | None,
+        closing: ExitStack,
     ) -> None:
         """Start it, and wait until it is ready. ``closing`` gets what must be taken down. ``kind`` is that of
-        the connection. What the daemon says is appended to ``log``.
+        the connection; without one the command has another way in. ``directory`` is from ``private_place``.
+        What the daemon says is appended to ``log``.
 
         Raises VdeVmnetError with the daemon's own reason and status.
         """
-        place = _runtime_folder()
-        name = f"vde_vmnet-run-{secrets.token_hex(4)}"
         #: Where others may plug in.
-        self.directory = place / name
+        self.directory = directory
         types = {DescriptorType.STREAM: socket.SOCK_STREAM, DescriptorType.DGRAM: socket.SOCK_DGRAM}
-        ours, theirs = socket.socketpair(socket.AF_UNIX, types[kind])
         #: The command's end. Kept here too, so that the network outlives the command.
-        self.connection = closing.enter_context(ours)
-        for end in (ours, theirs):
-            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                end.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        self.connection: socket.socket | None = None
+        passed: list[socket.socket] = []
+        if kind is not None:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, types[kind])
+            self.connection = closing.enter_context(ours)
+            for end in (ours, theirs):
+                for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                    end.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+            passed.append(theirs)
         # Without a name, so that nothing stays of it after kill -9.
         unnamed = closing.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is one
-        with theirs:
+        with ExitStack() as started:
+            for theirs in passed:
+                started.enter_context(theirs)
+            numbers = [theirs.fileno() for theirs in passed]
             self._daemon = closing.enter_context(
                 DaemonProcess(
                     self.directory,
-                    (*options, f"--fd={theirs.fileno()}"),
-                    pidfile=place / f"{name}.pid",
+                    (*options, *(f"--fd={number}" for number in numbers)),
+                    pidfile=directory.with_name(f"{directory.name}.pid"),
                     log=log or Path(f"/dev/fd/{unnamed.fileno()}"),
                     prepare=partial(end_with_parent, signal.SIGTERM, os.getpid()),
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=numbers,
                 )
             )
         self._lost = False
@@ -115,6 +127,11 @@ class PrivateNetwork:
             status = -signal.SIGKILL
         if status != 0:
             raise UplinkError(f"The network was taken down with status {status}: {self._daemon.words()}")
+
+
+def private_place() -> Path:
+    """Where a private network's switch directory is to be: a name that nobody has."""
+    return _runtime_folder() / f"vde_vmnet-run-{secrets.token_hex(4)}"
 
 
 def _runtime_folder() -> Path:

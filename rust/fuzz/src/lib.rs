@@ -8,6 +8,8 @@ mod offload;
 mod sources;
 mod stream;
 mod switch;
+#[cfg(target_os = "linux")]
+mod vhost_user;
 
 /// One function under attack.
 pub struct Target {
@@ -22,7 +24,7 @@ pub struct Target {
 }
 
 /// Everything there is.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: &[Target] = &[
     frame::TARGET,
     checksum::TARGET,
     adopt::TARGET,
@@ -31,6 +33,8 @@ pub const TARGETS: [Target; 8] = [
     switch::TARGET,
     stream::TARGET,
     sources::TARGET,
+    #[cfg(target_os = "linux")]
+    vhost_user::TARGET,
 ];
 
 #[cfg(test)]
@@ -39,7 +43,7 @@ mod tests {
 
     #[test]
     fn seeds_hold() {
-        for target in &TARGETS {
+        for target in TARGETS {
             (target.run)(&[]);
             (target.seeds)().iter().for_each(|seed| (target.run)(seed));
         }

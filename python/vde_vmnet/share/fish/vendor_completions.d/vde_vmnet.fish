@@ -123,6 +123,7 @@ complete -c vde_vmnet -n '__fish_seen_subcommand_from run' -l name -x -d 'the VM
 complete -c vde_vmnet -n '__fish_seen_subcommand_from run' -l mac -x -d 'the VM\'s MAC address'
 complete -c vde_vmnet -n '__fish_seen_subcommand_from run' -l fd-number -x -d 'descriptor of the connection (default: 3)'
 complete -c vde_vmnet -n '__fish_seen_subcommand_from run' -l fd-type -x -a 'stream dgram' -d 'what it is to be (default: stream where there is one)'
+complete -c vde_vmnet -n '__fish_seen_subcommand_from run' -l no-vhost-user -d 'connect QEMU by a socket also where its guest could share its memory (Linux, private network)'
 complete -c vde_vmnet -n '__fish_seen_subcommand_from run' -l netdev-id -x -d 'name of QEMU\'s -netdev (default: vmnet0)'
 complete -c vde_vmnet -n '__fish_seen_subcommand_from run' -l user -x -a '(__fish_complete_users)' -d 'as whom COMMAND runs (default: who called sudo, else the caller)'
 complete -c vde_vmnet -n '__fish_seen_subcommand_from run' -l log -r -F -d 'append what a private network\'s daemon says to FILE'

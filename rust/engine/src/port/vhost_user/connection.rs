@@ -65,7 +65,7 @@ impl Connection {
     pub(super) fn new(own: OwnedFd) -> io::Result<Self> {
         let socket = UnixStream::from(own);
         let watch = Watch::new()?;
-        watch.add(&socket)?;
+        watch.add_connection(&socket)?;
         let device = Arc::new(Mutex::new(Device::new(watch)));
         let handler = BackendReqHandler::from_stream(socket.try_clone()?, Arc::clone(&device));
         Ok(Self { socket, handler, device, announced: Vec::new() })
@@ -123,12 +123,23 @@ impl Connection {
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let header = Header { request: word(0), flags: word(4), size: word(8) as usize };
         if got < HEADER_LEN {
-            return Ok(None);
+            return self.wait();
         }
         if header.size > MOST_BYTES {
             return Err(Down(format!("The front end sent a message of {} bytes", header.size)));
         }
-        Ok((self.ask(libc::FIONREAD)? as usize >= HEADER_LEN + header.size).then_some(header))
+        if (self.ask(libc::FIONREAD)? as usize) < HEADER_LEN + header.size {
+            return self.wait();
+        }
+        Ok(Some(header))
+    }
+
+    /// For the rest of a message, unless there will be none.
+    fn wait(&self) -> Result<Option<Header>, Down> {
+        let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+        // SAFETY: one entry, which outlives the call.
+        unsafe { libc::poll(&raw mut poll, 1, 0) };
+        if poll.revents != 0 { Err(Down::closed()) } else { Ok(None) }
     }
 
     /// Bytes of ours that the front end has not read, counted as the kernel does.

@@ -47,6 +47,8 @@ pub struct VhostUser {
     descriptor: RawFd,
     /// There may be something to do that no descriptor tells of.
     restless: bool,
+    /// Messages were left for the next turn.
+    more: bool,
     offloads: Offloads,
 }
 
@@ -68,7 +70,7 @@ impl VhostUser {
         descriptor::set_nonblocking(fd).map_err(unusable)?;
         let connection = Connection::new(own).map_err(unusable)?;
         let descriptor = connection.as_raw_fd();
-        Ok(Self { connection, descriptor, restless: true, offloads: Offloads::NONE })
+        Ok(Self { connection, descriptor, restless: true, more: true, offloads: Offloads::NONE })
     }
 
     /// Why the port is lost, after `error`.
@@ -114,8 +116,9 @@ impl Port for VhostUser {
     }
 
     fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
-        self.connection.device().watch().clear();
-        let more = matches!(self.connection.obey()?, Said::More);
+        if self.connection.device().watch().happened() || self.more {
+            self.more = matches!(self.connection.obey()?, Said::More);
+        }
         self.announce(batch);
         let mut device = self.connection.device();
         self.offloads = device.offloads();
@@ -126,7 +129,7 @@ impl Port for VhostUser {
         if is_cut {
             return Err(cut());
         }
-        self.restless = more || taken > 0;
+        self.restless = self.more || taken > 0;
         if batch.is_empty() {
             // A message, a kick: it was for something, though it gave no frame.
             batch.push(Received::Nothing, None);

@@ -15,6 +15,9 @@ use crate::port::descriptor;
 /// Reports taken at once: the connection and two rings.
 const REPORTS: usize = 4;
 
+/// The connection's token.
+const CONNECTION: u64 = 0;
+
 /// Tells whether something happened at any of a few descriptors.
 pub(super) struct Watch(OwnedFd);
 
@@ -31,9 +34,18 @@ impl Watch {
         self.0.as_raw_fd()
     }
 
+    /// The connection, which is told from the rest.
+    pub(super) fn add_connection(&self, what: &impl AsRawFd) -> io::Result<()> {
+        self.add_as(what, CONNECTION)
+    }
+
     pub(super) fn add(&self, what: &impl AsRawFd) -> io::Result<()> {
+        self.add_as(what, CONNECTION + 1)
+    }
+
+    fn add_as(&self, what: &impl AsRawFd, token: u64) -> io::Result<()> {
         let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
-        let mut event = libc::epoll_event { events, u64: 0 };
+        let mut event = libc::epoll_event { events, u64: token };
         let (epoll, what) = (self.0.as_raw_fd(), what.as_raw_fd());
         // SAFETY: `event` outlives the call, which only reads it.
         descriptor::check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, what, &raw mut event) })?;
@@ -47,12 +59,13 @@ impl Watch {
         unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, what, std::ptr::null_mut()) };
     }
 
-    /// Take note of what happened, for this time.
-    pub(super) fn clear(&self) {
+    /// Take note of what happened, for this time; whether something did on the connection.
+    pub(super) fn happened(&self) -> bool {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; REPORTS];
         let epoll = self.0.as_raw_fd();
         // SAFETY: the pointer and the length are those of `events`, which outlives the call.
-        unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), REPORTS as libc::c_int, 0) };
+        let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), REPORTS as libc::c_int, 0) };
+        events.iter().take(usize::try_from(count).unwrap_or(0)).any(|event| event.u64 == CONNECTION)
     }
 }
 

@@ -365,6 +365,17 @@ fn half_a_message_is_waited_for_and_nobody_is_kept_waiting() {
 }
 
 #[test]
+fn a_front_end_that_leaves_in_the_middle_of_a_message_has_gone() {
+    for bytes in [&[1, 0, 0, 0, 1][..], &[2, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 7]] {
+        let (front, mut port) = started(PLAIN);
+        front.raw(bytes, &[]).unwrap();
+        assert_eq!(drain(&mut port), Ok(vec![]));
+        drop(front);
+        assert_eq!(drain(&mut port), Err(Down::closed()));
+    }
+}
+
+#[test]
 fn a_front_end_that_does_not_read_is_cut_off() {
     let (front, mut port) = started(PLAIN);
     let reason = loop {
