@@ -377,3 +377,16 @@ def test_its_end_is_told_and_leaves_nothing() -> None:
 def test_without_a_control_socket_nothing_is_there() -> None:
     with observed_network("--backend=none", "--control=none") as (_, client):
         assert not client.path.exists()
+
+
+def test_the_log_can_be_json() -> None:
+    with observed_network("--backend=none", "--log-format=json", "--log-level=warning") as (network, client):
+        assert client.log_level() == "warning"
+        client.set_log_level("info")
+        with network.plug(description="json"):
+            pass
+        wait_for(network.log, lambda text: "unplugged" in text)
+        lines = [json.loads(line) for line in network.log().splitlines() if line.startswith("{")]
+    (up,) = [line for line in lines if line.get("event") == "port_up"]
+    assert (up["level"], up["port"], up["name"]) == ("info", 1, "json")
+    assert not [line for line in lines if line["message"].startswith("Plug a guest in")]

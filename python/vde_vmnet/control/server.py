@@ -148,6 +148,8 @@ class _Protocol(H11Protocol):
         self._peer: Peer | None = None
         self._admitted = False
         self._deadline: asyncio.TimerHandle | None = None
+        #: The request before the one that is waited for.
+        self._before: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         connection: socket.socket = transport.get_extra_info("socket")
@@ -184,7 +186,7 @@ class _Protocol(H11Protocol):
 
     def handle_events(self) -> None:
         super().handle_events()
-        if self.cycle is not None and not self.cycle.more_body:
+        if self.cycle is not self._before and not self.cycle.more_body:
             self._arrived()
 
     def send_400_response(self, msg: str) -> None:
@@ -197,6 +199,7 @@ class _Protocol(H11Protocol):
         )
 
     def _expect(self) -> None:
+        self._before = self.cycle
         self._deadline = self.loop.call_later(_ARRIVE_SECONDS, self._too_late)
 
     def _arrived(self) -> None:
