@@ -38,6 +38,8 @@ def test_a_guest_on_vhost_user_shares_all_its_memory() -> None:
     assert f"memory-backend-memfd,id=shared,size={cards.GUEST_MEMORY_MIB}M,share=on" in options
     assert "socket,id=wire,path=/run/guest-3" in options
     assert "vhost-user,id=net0,chardev=wire" in options
+    # QEMU 7.2 crashes otherwise.
+    assert options[-1].endswith(",vectors=0")
 
 
 def test_the_rivals_tap_has_no_help_of_the_kernel() -> None:
@@ -56,7 +58,7 @@ def test_the_rivals_tap_has_no_help_of_the_kernel() -> None:
 def test_all_wires_lead_to_the_same_card(card: cards.Card) -> None:
     device = card(1)[-1]
     assert device.startswith("virtio-net-pci,") and "netdev=net0" in device
-    assert f"mac={guest_mac(1)}" in device and device.endswith("romfile=")
+    assert f"mac={guest_mac(1)}" in device and "romfile=" in device
 
 
 def test_guests_have_addresses_of_their_own() -> None:
