@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vde_vmnet import privileges, recovery, uplinks
-from vde_vmnet.addresses import Reservation
+from vde_vmnet.addresses import Forward, Reservation
 from vde_vmnet.config.model import DaemonConfig, network_id
 from vde_vmnet.control.opening import open_control
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
@@ -55,6 +55,10 @@ class _Network:
     def reserve(self, one: Reservation, on: bool) -> None:
         """In the process with the record."""
         self.uplink.reserve(one, on=on)
+
+    def forward(self, rule: Forward, on: bool) -> None:
+        """The same."""
+        self.uplink.forward(rule, on=on)
 
     def release_record(self) -> None:
         """In the process that is not the keeper: locks live and die with the keeper."""
@@ -156,6 +160,7 @@ def _keep(
             open_guest_mac=open_guest_mac,
             reserve=network.reserve,
             lead_forward=opened.lead_forward,
+            forward=network.forward,
             reload=network.uplink.reload,
         ).run()
 
@@ -243,6 +248,7 @@ def _keeper_status(network: _Network, channel: socket.socket, worker: int, closi
                 on_ready=lambda: _tell_ready(network, worker),
                 open_guest_mac=no_guest_mac,
                 reserve=network.reserve,
+                forward=network.forward,
                 reload=network.uplink.reload,
                 prepare=lambda: network.uplink.prepare(network.undo),
             ).run()
@@ -315,6 +321,14 @@ def _serve(
         else:
             network.uplink.reserve(one, on=on)
 
+    def forward(rule: Forward, on: bool) -> None:
+        if keeper is not None:
+            keeper.forward(rule, on=on)
+        else:
+            network.uplink.forward(rule, on=on)
+
     reload = keeper.reload if keeper is not None else network.uplink.reload
-    worker.serve(listeners, opened, keeper, ready, reserve=reserve, reload=reload, json=config.json)
+    worker.serve(
+        listeners, opened, keeper, ready, reserve=reserve, forward=forward, reload=reload, json=config.json
+    )
     return 0

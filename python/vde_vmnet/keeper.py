@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 
 from vde_vmnet import errors
-from vde_vmnet.addresses import MacAddress, Reservation
+from vde_vmnet.addresses import Forward, MacAddress, Reservation
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 
 __all__ = [
@@ -106,20 +106,24 @@ class Keeper:
         on_ready: Callable[[], object],
         open_guest_mac: Callable[[str], tuple[int, str]],
         reserve: Callable[[Reservation, bool], None],
+        forward: Callable[[Forward, bool], None],
         reload: Callable[[], str],
         prepare: Callable[[], None] | None = None,
         lead_forward: Callable[[int, IPv4Address], None] | None = None,
     ) -> None:
-        """``channel``: our end of the pair. ``worker``: its pid. ``open_guest_mac``: a descriptor and its
-        name for one more guest MAC; ``reserve``: keep an address for a guest, or no longer; ``reload``: have
-        services look again. All may raise VdeVmnetError. ``prepare``: what the uplink's ``open`` in the
-        worker may ask for, once; None where it is opened here. ``lead_forward``: have the forward of this
-        number lead to another guest, or raise VdeVmnetError; None where nobody follows guests."""
+        """``channel``: our end of the pair. ``worker``: its pid.
+
+        What the worker may ask for, each of which may raise VdeVmnetError: ``open_guest_mac``, a descriptor and
+        its name for one more guest MAC; ``reserve``, keep an address for a guest, or no longer; ``forward``,
+        open a way in, or close it; ``reload``, have services look again; ``prepare``, what the uplink needs
+        for its ``open`` in the worker, once (None where it is opened here); ``lead_forward``, have the forward
+        of this number lead to another guest (None where nobody follows guests)."""
         self._channel = channel
         self._worker = worker
         self._on_ready = on_ready
         self._open_guest_mac = open_guest_mac
         self._reserve = reserve
+        self._forward = forward
         self._reload = reload
         self._prepare = prepare
         self._lead_forward = lead_forward
@@ -246,6 +250,13 @@ class Keeper:
                 self._reserve(one, request["do"] == "reserve")
                 reply = {"ok": "done"}
             elif (
+                isinstance(request, dict)
+                and set(request) == {"do", "rule"}
+                and request["do"] in ("forward", "unforward")
+            ):
+                self._forward(Forward.parse(str(request["rule"])), request["do"] == "forward")
+                reply = {"ok": "done"}
+            elif (
                 self._lead_forward is not None
                 and isinstance(request, dict)
                 and set(request) == {"do", "forward", "address"}
@@ -256,8 +267,13 @@ class Keeper:
             else:
                 reply = {"error": "unknown request"}
         except (ValueError, VdeVmnetError) as error:
-            # The next step travels in the words; the kind decides the exit status.
-            reply = {"error": str(error), "kind": type(error).__name__}
+            # The kind decides the exit status.
+            step = getattr(error, "next_step", "")
+            reply = {
+                "error": getattr(error, "message", str(error)),
+                "next_step": step,
+                "kind": type(error).__name__,
+            }
         with suppress(ConnectionError):
             socket.send_fds(self._channel, [json.dumps(reply).encode() + b"\n"], descriptors)
         for fd in descriptors:
@@ -322,6 +338,10 @@ class KeeperChannel:
         """Have a forward lead to a guest's address from now on. Raises UplinkError with the keeper's reason."""
         self._ask({"do": "lead", "forward": str(number), "address": str(address)})
 
+    def forward(self, rule: Forward, *, on: bool) -> None:
+        """Open a way in, or close it. Raises what the uplink's ``forward`` raised there."""
+        self._ask({"do": "forward" if on else "unforward", "rule": str(rule)})
+
     def reload(self) -> str:
         """Have services look again; what they did. Raises UnavailableError."""
         return self._ask({"do": "reload"})[0]
@@ -337,7 +357,8 @@ class KeeperChannel:
         reply = json.loads(data)
         if "error" in reply:
             kind = reply.get("kind", "")
-            raise (getattr(errors, kind) if kind in errors.__all__ else UplinkError)(reply["error"])
+            error = getattr(errors, kind) if kind in errors.__all__ else UplinkError
+            raise error(reply["error"], next_step=reply.get("next_step", ""))
         return str(reply["ok"]), descriptors
 
 

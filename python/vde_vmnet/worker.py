@@ -20,7 +20,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from vde_vmnet._engine import Engine
-from vde_vmnet.addresses import Reservation
+from vde_vmnet.addresses import Forward, Reservation
 from vde_vmnet.control.network import LeaseSource, Network, Overseer
 from vde_vmnet.errors import InternalError, UplinkError, VdeVmnetError
 from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel, let_stop_signals_in
@@ -51,6 +51,7 @@ def serve(
     ready: Callable[[], None],
     *,
     reserve: Callable[[Reservation, bool], None],
+    forward: Callable[[Forward, bool], None],
     reload: Callable[[], str],
     json: bool = False,
 ) -> None:
@@ -58,15 +59,15 @@ def serve(
 
     ``json``: say what the uplink reports as one line on standard output, just before that.
 
-    ``reserve``: keep an address for a guest, or no longer; ``reload``: have services look again, and say what
-    they did; both ask the keeper, where there is one.
+    ``reserve``: keep an address for a guest, or no longer; ``forward``: open a way in, or close it; ``reload``:
+    have services look again, and say what they did. All ask the keeper, where there is one.
 
     ``listeners`` are made here, once the engine that they hand descriptors to is there.
 
     Raises UplinkError when the uplink is lost, InternalError when the engine fails.
     """
     _raise_descriptor_limit()
-    asyncio.run(_Worker(listeners, opened, keeper, reserve, reload, json=json).run(ready))
+    asyncio.run(_Worker(listeners, opened, keeper, reserve, forward, reload, json=json).run(ready))
 
 
 def _raise_descriptor_limit() -> None:
@@ -83,6 +84,7 @@ class _Worker:
         opened: OpenedUplink,
         keeper: KeeperChannel | None,
         reserve: Callable[[Reservation, bool], None],
+        forward: Callable[[Forward, bool], None],
         reload: Callable[[], str],
         *,
         json: bool,
@@ -91,6 +93,7 @@ class _Worker:
         self._json = json
         self._keeper = keeper
         self._change_reservation = reserve
+        self._change_forward = forward
         self._have_reloaded = reload
         self._engine = Engine()
         self._listeners = [make(self._engine) for make in listeners]
@@ -123,6 +126,7 @@ class _Worker:
             leases,
             self._stop,
             self._reserve,
+            self._forward,
             self._reload,
             time.time(),
         )
@@ -232,6 +236,9 @@ class _Worker:
         assert self._keeper is not None  # noqa: S101 - nothing is followed without one
         keeper = self._keeper
         self._ask_keeper(lambda: keeper.lead_forward(number, address))
+
+    def _forward(self, rule: Forward, on: bool) -> None:
+        self._ask_keeper(lambda: self._change_forward(rule, on))
 
     def _reload(self) -> str:
         said: list[str] = []

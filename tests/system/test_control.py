@@ -211,7 +211,7 @@ def test_the_log_s_level_changes_while_it_runs(running: Observed) -> None:
             '{"host_port": 80, "guest": "10.0.0.3", "guest_port": 80}',
             501,
             "unavailable",
-            "at the start only",
+            "isolated",
         ),
         (
             "POST",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -14,21 +15,23 @@ from tests.system.user_uplink import UserNetwork
 from vde_vmnet.control.client import Client
 from vde_vmnet.control.models import Forward
 from vde_vmnet.control.paths import beside
+from vde_vmnet.demo.netns import entered
 from vde_vmnet.errors import ConfigurationError, ConflictError, PrivilegeError, UnavailableError
 
 pytestmark = pytest.mark.root
 
 GATEWAY = "192.168.105.1"
+Observed = tuple[Client, Station, str, Namespace]
 
 
 @pytest.fixture(scope="module", params=["user", "linux"])
-def observed(request: pytest.FixtureRequest) -> Iterator[tuple[Client, Station, str]]:
+def observed(request: pytest.FixtureRequest) -> Iterator[Observed]:
     """A network with one guest on it, and a client of its control socket."""
     given = ("--reserve=02:00:00:00:00:77=192.168.105.77",)
     with ExitStack() as stack:
         if request.param == "user":
             network = stack.enter_context(UserNetwork(*given))
-            directory = network.place / "ctl"
+            host, directory = network.host, network.place / "ctl"
         else:
             host = stack.enter_context(Namespace("host"))
             daemon = stack.enter_context(Daemon(host, f"--vmnet-gateway={GATEWAY}", *given))
@@ -36,11 +39,11 @@ def observed(request: pytest.FixtureRequest) -> Iterator[tuple[Client, Station, 
         client = stack.enter_context(Client(beside(directory)))
         station = stack.enter_context(Station(directory, 1, name="alpha"))
         station.request_lease()
-        yield client, station, request.param
+        yield client, station, request.param, host
 
 
-def test_leases_lead_to_names_and_addresses(observed: tuple[Client, Station, str]) -> None:
-    client, station, kind = observed
+def test_leases_lead_to_names_and_addresses(observed: Observed) -> None:
+    client, station, kind, _ = observed
     info = client.network()
     assert info.uplink.kind == kind and info.uplink.gateway == GATEWAY and info.uplink.mode == "shared"
     (lease,) = client.leases()
@@ -57,8 +60,8 @@ def test_leases_lead_to_names_and_addresses(observed: tuple[Client, Station, str
     assert "vde_vmnet_leases 1\n" in client.metrics()
 
 
-def test_an_address_is_kept_from_the_next_lease_on(observed: tuple[Client, Station, str]) -> None:
-    client, station, _ = observed
+def test_an_address_is_kept_from_the_next_lease_on(observed: Observed) -> None:
+    client, station, _, _ = observed
     assert [one.address for one in client.reservations()] == ["192.168.105.77"]
     said = client.add_reservation(station.mac.upper(), "192.168.105.99", "birch")
     assert said == f"192.168.105.99 is kept for {station.mac}"
@@ -90,27 +93,93 @@ def test_an_address_is_kept_from_the_next_lease_on(observed: tuple[Client, Stati
     assert "name servers again" in client.reload()[0]
 
 
-def test_ways_in_are_opened_where_the_uplink_can(observed: tuple[Client, Station, str]) -> None:
-    client, station, kind = observed
+def reaches(host: Namespace, station: Station, way: Forward, *, to: str = "127.0.0.1") -> bool:
+    """Whether a connection to the host's port arrives at the guest."""
+    with entered(station.namespace.path):
+        listening = socket.create_server((station.address, way.guest_port))
+    with listening:
+        listening.settimeout(5)
+        try:
+            with entered(host.path):
+                caller = socket.create_connection((to, way.host_port), 5)
+        except OSError:
+            return False
+        with caller, listening.accept()[0] as called:
+            called.sendall(b"hello")
+            return caller.recv(5) == b"hello"
+
+
+def test_ways_in_are_opened_and_closed(observed: Observed) -> None:
+    client, station, kind, host = observed
     way = Forward(host_port=2222, guest=station.address, guest_port=7)
-    if kind != "user":
-        with pytest.raises(UnavailableError, match="at the start only"):
-            client.add_forward(way)
-        return
+    assert not reaches(host, station, way)
     assert client.add_forward(way) == f"Forwarding tcp:2222:{station.address}:7"
+    assert reaches(host, station, way)
     with pytest.raises(ConflictError, match="there already"):
         client.add_forward(way)
-    with pytest.raises(ConflictError, match="taken"):
+    with pytest.raises(ConflictError):
         client.add_forward(Forward(host_port=2222, guest=station.address, guest_port=8))
     with pytest.raises(ConfigurationError, match="outside"):
         client.add_forward(Forward(host_port=2223, guest="10.9.9.9", guest_port=8))
-    with pytest.raises(PrivilegeError):
-        client.add_forward(Forward(host_port=22, guest=station.address, guest_port=8))
+    here = Forward(host="127.0.0.1", host_port=2224, guest=station.address, guest_port=8)
+    client.add_forward(here)
+    assert reaches(host, station, here)
     named = Forward(protocol="udp", host_port=5353, guest="alpha", guest_port=53)
-    client.add_forward(named)
-    assert client.forwards() == [way, named]
+    if kind == "user":
+        client.add_forward(named)
+        with pytest.raises(PrivilegeError):
+            client.add_forward(Forward(host_port=22, guest=station.address, guest_port=8))
+        assert client.forwards() == [way, here, named]
+        client.remove_forward(named)
+    else:
+        with pytest.raises(UnavailableError, match="from the start only"):
+            client.add_forward(named)
+        datagrams = Forward(protocol="udp", host_port=5353, guest=station.address, guest_port=53)
+        client.add_forward(datagrams)
+        assert client.forwards() == [way, here, datagrams]
+        client.remove_forward(datagrams)
+    client.remove_forward(here)
     client.remove_forward(way)
-    client.remove_forward(named)
     assert client.forwards() == []
+    assert not reaches(host, station, way)
     client.add_forward(way)  # the port is free again
+    assert reaches(host, station, way)
     client.remove_forward(way)
+
+
+def test_ways_in_beside_those_of_the_command_line() -> None:
+    options = (
+        f"--vmnet-gateway={GATEWAY}",
+        "--forward=8081:192.168.105.9:80",
+        "--vmnet-dhcp-end=192.168.105.9",
+    )
+    with ExitStack() as stack:
+        host = stack.enter_context(Namespace("host"))
+        daemon = stack.enter_context(Daemon(host, *options))
+        client = stack.enter_context(Client(beside(daemon.directory)))
+        station = stack.enter_context(Station(daemon.directory, 1))
+        station.request_lease()
+        for port in (8081, 8082):
+            way = Forward(host_port=port, guest=station.address, guest_port=7)
+            if port == 8081:
+                with pytest.raises(ConflictError, match="has that port"):
+                    client.add_forward(way)
+            else:
+                client.add_forward(way)
+                assert reaches(host, station, way)
+        assert [one.host_port for one in client.forwards()] == [8081, 8082]
+        given = client.forwards()[0]
+        with pytest.raises(ConflictError, match="given by --forward"):
+            client.remove_forward(given)
+
+
+def test_in_host_mode_nothing_leads_to_guests() -> None:
+    options = (f"--vmnet-gateway={GATEWAY}", "--vmnet-mode=host")
+    with (
+        Namespace("host") as host,
+        Daemon(host, *options) as daemon,
+        Client(beside(daemon.directory)) as client,
+        pytest.raises(UnavailableError, match="in host mode") as refused,
+    ):
+        client.add_forward(Forward(host_port=2222, guest="192.168.105.2", guest_port=7))
+    assert refused.value.next_step == "Use --vmnet-mode=shared"

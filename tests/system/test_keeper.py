@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from vde_vmnet.addresses import Reservation
+from vde_vmnet.addresses import Forward, Reservation
 from vde_vmnet.errors import InternalError, UnavailableError, UplinkError
 from vde_vmnet.keeper import Keeper, KeeperChannel
 
@@ -45,6 +45,9 @@ def keep(
     def refuse(mac: str) -> tuple[int, str]:
         raise UplinkError(f"No descriptor for {mac}")
 
+    def forward(rule: Forward, on: bool) -> None:
+        raise UnavailableError(f"{rule}, {on}: not here")
+
     def reserve(one: Reservation, on: bool) -> None:
         raise UnavailableError(f"{one}, {on}: not here")
 
@@ -57,6 +60,7 @@ def keep(
                 open_guest_mac=open_guest_mac or refuse,
                 reserve=reserve,
                 lead_forward=lead_forward,
+                forward=forward,
                 reload=str,
             ).run()
     finally:

@@ -60,6 +60,8 @@ class Network:
     stop: Callable[[str], None]
     #: Keeps an address for a guest, or (False) no longer. Raises VdeVmnetError.
     reserve: Callable[[Reservation, bool], None]
+    #: Opens a way in to a guest, or (False) closes it, on uplinks without ``ways_in``. Raises VdeVmnetError.
+    forward: Callable[[Forward, bool], None]
     #: Has services look again; what they did. Raises VdeVmnetError.
     reload: Callable[[], str]
     #: When it was ready, in seconds since 1970.

@@ -10,7 +10,6 @@ from vde_vmnet.control.models import ErrorCode
 from vde_vmnet.control.network import Facts, Network
 from vde_vmnet.control.operations import Operation, Parameter, Refused, Request
 from vde_vmnet.control.telling import done
-from vde_vmnet.uplinks.base import WaysIn
 
 __all__ = ["Steered"]
 
@@ -135,7 +134,7 @@ class Steered:
             raise Refused("conflict", f"{rule} is there already", "See GET /v1/forwards")
         if len(self._forwards) >= _MOST:
             raise Refused("conflict", f"{_MOST} were added already", "Remove one first")
-        self._ways_in().add(rule)
+        self._switch(rule, on=True)
         self._forwards.append(rule)
         return done(request, f"Forwarding {rule}")
 
@@ -145,19 +144,22 @@ class Steered:
             if rule in self._given_forwards:
                 raise _of_the_command_line("--forward")
             raise Refused("not_found", f"{rule} is not forwarded", "See GET /v1/forwards")
-        self._ways_in().remove(rule)
+        self._switch(rule, on=False)
         self._forwards.remove(rule)
         return done(request, f"Forwarding {rule} no longer")
 
-    def _ways_in(self) -> WaysIn:
+    def _switch(self, rule: _Rule, *, on: bool) -> None:
         ways = self._network.opened.ways_in
-        if ways is None:
+        if ways is not None:
+            ways.add(rule) if on else ways.remove(rule)
+        elif isinstance(rule, Forward):
+            self._network.forward(rule, on)
+        else:
             raise Refused(
                 "unavailable",
-                "This uplink opens ways in to guests at the start only",
-                "Start the daemon again with --forward, or use --backend=user",
+                f"{rule}: this uplink follows a guest's name or MAC address from the start only",
+                "Give the guest's address, or start the daemon again with --forward",
             )
-        return ways
 
 
 def _of_the_command_line(option: str) -> Refused:

@@ -169,6 +169,13 @@ class Uplink(Protocol):
         ConfigurationError when the address or name is none for a guest of the network.
         """
 
+    def forward(self, rule: Forward, *, on: bool) -> None:
+        """Open a way in to a guest, or (off) close one that was opened so; for uplinks without ``ways_in``.
+
+        In the keeper, where there is one. Raises UnavailableError where that is for the start only,
+        ConfigurationError, ConflictError, PrivilegeError, UplinkError.
+        """
+
     def reload(self) -> str:
         """Have services read again what they read at their start; what, as one line, or empty for nothing.
 

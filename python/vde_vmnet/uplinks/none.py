@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vde_vmnet.addresses import Reservation
+from vde_vmnet.addresses import Forward, Reservation
 from vde_vmnet.errors import UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.uplinks.base import OpenedEndpoint, OpenedUplink, nothing
@@ -33,6 +33,13 @@ class NoneUplink:
     def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:  # noqa: ARG002
         """Raises UplinkError."""
         raise UplinkError(f"No descriptor for {mac}: the switch has no uplink")
+
+    def forward(self, rule: Forward, *, on: bool) -> None:  # noqa: ARG002
+        """Raises UnavailableError."""
+        raise UnavailableError(
+            f"{rule} cannot be opened: an isolated switch leads nowhere",
+            next_step="Start the daemon with another --backend",
+        )
 
     def reload(self) -> str:
         """Nothing: there is no service of ours."""

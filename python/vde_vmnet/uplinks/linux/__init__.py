@@ -19,6 +19,7 @@ from vde_vmnet.recovery import UndoRecord
 from vde_vmnet.uplinks import host_ports
 from vde_vmnet.uplinks.base import EndpointKind, OpenedEndpoint, OpenedUplink, nothing
 from vde_vmnet.uplinks.linux import bridged, children, dnsmasq, link, macvtap, nft, programs, subnets, sysctl
+from vde_vmnet.uplinks.linux.ways_in import WaysInLater
 
 __all__ = ["LinuxUplink"]
 
@@ -37,6 +38,7 @@ class LinuxUplink:
         self._network_id = network_id
         self._device = link.tap_name(network_id)
         self._later: dnsmasq.Later | None = None
+        self._ways_in: WaysInLater | None = None
         self._macvtaps: macvtap.MacvtapGroup | None = None
 
     def unavailable_reason(self) -> str | None:
@@ -69,6 +71,15 @@ class LinuxUplink:
             raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
         fd, name = self._macvtaps.open_guest(mac, undo)
         return OpenedEndpoint(EndpointKind.TAP, fd, f"macvtap {name}")
+
+    def forward(self, rule: Forward, *, on: bool) -> None:
+        """See Uplink."""
+        if self._ways_in is None:
+            raise UnavailableError(
+                f"{rule} cannot be opened: on a bridged network guests are reached as they are",
+                next_step="Connect to the guest's own address",
+            )
+        self._ways_in.change(rule, on=on)
 
     def reload(self) -> str:
         """See Uplink."""
@@ -123,6 +134,7 @@ class LinuxUplink:
                     nft.Filter(table, device, plan.network, prefix, shared, own, rules, forwards, followed),
                     undo,
                 )
+                self._ways_in = WaysInLater(loaded)
                 fd = link.open_tap(device, undo)
                 on_failure.callback(os.close, fd)
                 sysctl.quiet_device(device, ipv6=prefix is not None)

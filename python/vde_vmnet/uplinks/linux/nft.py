@@ -13,7 +13,7 @@ import logging
 import os
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -215,6 +215,23 @@ class Table:
         self._rules = rules
         self._commands = commands
         self._answers = answers
+
+    @property
+    def rules(self) -> Filter:
+        """What it was loaded for."""
+        return self._rules
+
+    def transact(self, commands: Sequence[str], shown: str) -> None:
+        """Carry commands out, one after another; ``shown`` is a map that is there then. Raises UplinkError."""
+        lines = [*commands, f"list map inet {self._rules.table} {shown}", ""]
+        try:
+            os.write(self._commands, "\n".join(lines).encode())
+        except OSError as error:
+            raise UplinkError("nft, which has the network's rules, has ended") from error
+        answer = _read_answer(self._answers, f"map {shown} {{")
+        if "Error" in answer:
+            reason = next(line for line in answer.splitlines() if "Error" in line)
+            raise UplinkError(f"nft refused to change the rules of the network: {reason.strip()}")
 
     def lead(self, place: int, address: IPv4Address) -> None:
         """Have the followed forward at this place of the list lead to a guest from now on.

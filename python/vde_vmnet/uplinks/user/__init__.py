@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vde_vmnet.addresses import Reservation
+from vde_vmnet.addresses import Forward, Reservation
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError, ConflictError, UnavailableError, UplinkError
 from vde_vmnet.recovery import UndoRecord
@@ -166,6 +166,12 @@ class UserUplink:
     def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:  # noqa: ARG002
         """Raises UplinkError."""
         raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
+
+    def forward(self, rule: Forward, *, on: bool) -> None:  # noqa: ARG002
+        """Raises UnavailableError."""
+        raise UnavailableError(
+            f"{rule} cannot be opened while the network runs", next_step="Start the daemon again with --forward"
+        )
 
     def reload(self) -> str:
         """See Uplink."""

@@ -14,7 +14,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from vde_vmnet.addresses import Reservation
+from vde_vmnet.addresses import Forward, Reservation
 from vde_vmnet.config.model import Mode, UplinkConfig
 from vde_vmnet.errors import ConfigurationError, UnavailableError, UplinkError, VdeVmnetError
 from vde_vmnet.recovery import UndoRecord
@@ -95,6 +95,12 @@ class VmnetUplink:
     def open_guest_mac(self, mac: str, undo: UndoRecord) -> OpenedEndpoint:  # noqa: ARG002
         """Raises UplinkError."""
         raise UplinkError(f"No descriptor for {mac}: the uplink hears every guest")
+
+    def forward(self, rule: Forward, *, on: bool) -> None:  # noqa: ARG002
+        """Raises UnavailableError."""
+        raise UnavailableError(
+            f"{rule} cannot be opened while the network runs", next_step="Start the daemon again with --forward"
+        )
 
     def reload(self) -> str:
         """Nothing: there is no service of ours."""
