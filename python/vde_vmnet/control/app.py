@@ -113,8 +113,11 @@ class _Place:
         if isinstance(answer, Stream):
             await _stream(answer, scope, receive, send)
             return
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            await answer(scope, receive, send)  # type: ignore[arg-type]
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await answer(scope, receive, send)  # type: ignore[arg-type]
+        except TimeoutError:
+            scope["control"]["abort"]()  # closing would wait for the same client
 
     async def _answer(self, scope: _Scope, receive: _Receive, send: _Send) -> Response | Stream:
         method = scope["method"]

@@ -196,10 +196,15 @@ class Handlers:
                 extra=about("dropped", reason="it does not read", pid=peer.pid if peer is not None else None),
             )
 
-        reader = self._feed.subscribe(what, since=request.parameters["since"], on_drop=drop)
-        return Stream(_EVENTS, self._pieces(reader, model))
+        def begin() -> Subscription:
+            return self._feed.subscribe(what, since=request.parameters["since"], on_drop=drop)
 
-    async def _pieces(self, reader: Subscription, model: Callable[[Record], _Model]) -> AsyncIterator[bytes]:
+        return Stream(_EVENTS, self._pieces(begin, model))
+
+    async def _pieces(
+        self, begin: Callable[[], Subscription], model: Callable[[Record], _Model]
+    ) -> AsyncIterator[bytes]:
+        reader = begin()  # not before: a stream whose client has gone already is never begun, nor ended
         try:
             async for record in reader.records():
                 data = msgspec.json.encode(model(record))
