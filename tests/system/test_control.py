@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import shlex
 import socket
@@ -307,6 +308,8 @@ def test_the_examples_of_the_manual_work(running: Observed, plugs: tuple[Plug, P
 
 def test_a_thousand_connections_and_slow_ones_are_no_matter(running: Observed) -> None:
     network, client = running
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     clients = []
     try:
         for number in range(1000):
@@ -331,6 +334,7 @@ def test_a_thousand_connections_and_slow_ones_are_no_matter(running: Observed) -
     finally:
         for one in clients:
             one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     def answers() -> bool:
         with suppress(UnavailableError):
