@@ -52,21 +52,34 @@ pub(super) fn take(
     let (mut count, mut bytes) = (0, 0);
     let mut result = Ok(());
     let room = if keep { batch.room() } else { crate::pool::BATCH };
+    let Scratch { pieces, chains } = scratch;
+    pieces.clear();
+    chains.clear();
+    // All are looked at before any is copied, so that the memory of the later ones is on its way to the processor.
     while count < waiting && usize::from(count) < room && bytes < TURN_BYTES {
-        scratch.pieces.clear();
-        let chain = match ring.chain(count, false, memory, &mut scratch.pieces) {
-            Ok(chain) => chain,
+        let first = pieces.len();
+        match ring.chain(count, false, memory, pieces) {
+            Ok(chain) => {
+                pieces[first..].first().inspect(|piece| piece.prefetch());
+                bytes += chain.len;
+                chains.push(chain);
+            }
             Err(error) => {
+                pieces.truncate(first);
                 result = Err(error);
                 break;
             }
-        };
-        if keep {
-            gather(&scratch.pieces, chain.len, acknowledged, batch);
         }
-        bytes += chain.len;
-        ring.put_used(count, chain.head, 0);
         count += 1;
+    }
+    let mut left = &pieces[..];
+    for (ahead, chain) in (0..).zip(&*chains) {
+        let (own, others) = left.split_at(chain.pieces.min(left.len()));
+        left = others;
+        if keep {
+            gather(own, chain.len, acknowledged, batch);
+        }
+        ring.put_used(ahead, chain.head, 0);
     }
     let tell = ring.give_back(count);
     result.map(|()| Done { count: usize::from(count), tell })

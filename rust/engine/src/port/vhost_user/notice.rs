@@ -78,8 +78,14 @@ impl Call {
         Ok(Self(file))
     }
 
-    /// Never waits. One that cannot be told has been told before and did not look.
+    /// One that cannot be told has been told before and did not look.
+    ///
+    /// The front end has the same open file: it can make writes wait and fill the counter up. So writes are made not
+    /// to wait each time; only who changes that back between the two calls here, with a full counter, holds us.
     pub(super) fn tell(&self) {
+        if descriptor::set_nonblocking(self.0.as_fd()).is_err() {
+            return;
+        }
         let one = 1_u64;
         // SAFETY: the pointer and the length are those of `one`, which outlives the call.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };

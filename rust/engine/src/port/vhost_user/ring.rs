@@ -80,6 +80,7 @@ pub(super) struct Chain {
     /// Bytes in its pieces.
     pub(super) len: usize,
     pub(super) descriptors: usize,
+    pub(super) pieces: usize,
 }
 
 impl Default for Ring {
@@ -184,7 +185,8 @@ impl Ring {
         }
         // SAFETY: less than the size of the table.
         let first = Descriptor::read(unsafe { layout.descriptors.add(DESCRIPTOR_LEN * usize::from(head)) });
-        let mut chain = Chain { head, len: 0, descriptors: 0 };
+        let before = pieces.len();
+        let mut chain = Chain { head, len: 0, descriptors: 0, pieces: 0 };
         if first.flags & INDIRECT != 0 {
             let (table, count) = self.indirect_table(&first, memory)?;
             // SAFETY: there is at least one.
@@ -193,6 +195,7 @@ impl Ring {
         } else {
             self.walk(layout.descriptors, self.size, first, writable, memory, pieces, &mut chain)?;
         }
+        chain.pieces = pieces.len() - before;
         Ok(chain)
     }
 
