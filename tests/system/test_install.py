@@ -97,6 +97,11 @@ def test_installed_it_runs_and_removed_it_leaves_nothing(place: Path, mounts: Mo
             one.send(frame(-1, 7, b"hello"))
             while two.receive() != [frame(-1, 7, b"hello")]:
                 pass  # the host says hello too
+            # Served by the service user, from what is installed.
+            shown = run(installed, "ports", directory)
+            assert shown.returncode == 0 and "\t02:00:00:00:00:07\t" in shown.stdout, (
+                shown.stdout + shown.stderr
+            )
     finally:
         daemon.terminate()
         _, log = daemon.communicate(timeout=20)

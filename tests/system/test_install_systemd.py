@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,13 @@ def test_a_network_is_ready_when_install_returns_and_gone_when_uninstall_does(ma
     assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status, "the hardening is in force"
     log = machine.run("journalctl", "-u", "vde_vmnet", "--no-pager").stdout
     assert "192.168.105.2 - 192.168.105.254" in log, "dnsmasq serves"
+    assert "]: INFO  | Uplink: linux" in log, "the journal has times of its own"
+    # Found by itself, and served by the service user under all of the hardening.
+    shown_json = json.loads(machine.run("/opt/vde/bin/vde_vmnet", "status", "--json").stdout)
+    assert (
+        shown_json["network"]["name"] == "/run/vde.ctl" and shown_json["network"]["uplink"]["kind"] == "linux"
+    )
+    machine.run("/opt/vde/bin/vde_vmnet", "reserve", "add", "52:54:00:00:00:09=192.168.105.9")
     removed(machine)
 
 
