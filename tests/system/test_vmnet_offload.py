@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import select
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -16,6 +20,7 @@ from scapy.packet import Packet, Raw
 
 from tests.engine import tap
 from tests.support.mac import GATEWAY, SimulatedMac, TapGuest
+from tests.support.netns import Namespace
 from tests.support.offload import folded_sum, is_right, pieces, unfinished
 from tests.support.stream_peer import StreamPeer
 from tests.support.unixgram_peer import ConnectedPeer
@@ -197,6 +202,71 @@ def test_what_a_guest_fetches_and_serves_arrives_whole(mac: SimulatedMac, offloa
         guest.run("ip", "address", "add", "192.168.105.77/24", "dev", "eth0")
         assert fetch(guest.namespace.path, GATEWAY, 80) == page
         assert fetch(mac.namespace.path, "192.168.105.77", 80) == page
+
+
+class OffloadingGuest:
+    """A namespace whose ``eth0`` is a TAP with offloads, behind a relay that does what libkrun does."""
+
+    def __init__(self, path: Path, own: Path) -> None:
+        self.namespace = Namespace("krunkit")
+        device = tap.inside(self.namespace, lambda: tap.open_tap("eth0", offload=tap.CSUM | tap.TSO4))
+        for command in ("link set eth0 up", "address add 192.168.105.78/24 dev eth0"):
+            self.namespace.run("ip", *command.split())
+        self._peer = ConnectedPeer(path, own)
+        #: The longest frames each way.
+        self.sent = self.received = 0
+        self._end, self._stop = os.pipe()
+        self._device = device
+        self._thread = threading.Thread(target=self._relay)
+        self._thread.start()
+
+    def _relay(self) -> None:
+        data = self._peer.data
+        while True:
+            ready = select.select([self._end, self._device, data.fileno()], [], [])[0]
+            if self._end in ready:
+                return
+            if self._device in ready:
+                frame = os.read(self._device, 1 << 17)[12:]
+                self.sent = max(self.sent, len(frame))
+                data.send(frame)
+            if data.fileno() in ready:
+                frame = data.recv(1 << 17)
+                self.received = max(self.received, len(frame))
+                with suppress(OSError):
+                    os.write(self._device, bytes(12) + frame)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._stop)
+        self._thread.join()
+        self._peer.close()
+        os.close(self._device)
+        os.close(self._end)
+        self.namespace.close()
+
+
+@pytest.mark.parametrize("offload", ["auto", "off"])
+def test_a_system_with_offloads_behind_krunkit_fetches_and_serves(
+    mac: SimulatedMac, tmp_path: Path, offload: str
+) -> None:
+    page = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(200_000))
+    with (
+        mac.daemon(_SHARED, f"--vmnet-offload={offload}", *open_sockets(mac)) as daemon,
+        OffloadingGuest(mac.place / "open" / "offload", tmp_path / "own") as guest,
+        TapGuest(daemon) as plain,
+        HttpServer(mac.namespace.path, "0.0.0.0", 80, page),
+        HttpServer(guest.namespace.path, "0.0.0.0", 80, page),
+    ):
+        plain.run("ip", "address", "add", "192.168.105.77/24", "dev", "eth0")
+        assert fetch(guest.namespace.path, GATEWAY, 80) == page
+        if offload == "auto":
+            assert guest.received > 2 * 1514, "no super-frame came in"
+        assert fetch(mac.namespace.path, "192.168.105.78", 80) == page
+        assert fetch(plain.namespace.path, "192.168.105.78", 80) == page
+        assert guest.sent > 2 * 1514, "the guest sent no super-frame"
 
 
 @pytest.mark.parametrize(("macos", "offload", "since"), [("11", "on", "12.0"), ("15", "virtio", "15.4")])
