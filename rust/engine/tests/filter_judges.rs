@@ -36,8 +36,8 @@ type BpfValidate = unsafe extern "C" fn(*const Raw, c_int) -> c_int;
 fn libpcap(name: &CStr) -> *mut c_void {
     // Debian's name, and that of others.
     let mut names = [c"libpcap.so.0.8", c"libpcap.so.1"].into_iter();
-    // SAFETY: the name ends with a zero; the library's initialisers are those of a library that tcpdump loads too.
     let library = names.find_map(|name| {
+        // SAFETY: the name ends with a zero; the library's initialisers are those of one that tcpdump loads too.
         let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
         (!library.is_null()).then_some(library)
     });
