@@ -246,6 +246,7 @@ class Engine:
         buffer: int = 4_194_304,
         program: list[tuple[int, int, int, int]] | None = None,
         limit: int | None = None,
+        prefix: bytes = ...,
     ) -> int:
         """Write copies of frames to ``fd`` as pcapng from now on; return the capture's number (never reused).
 
@@ -254,11 +255,12 @@ class Engine:
         frame is recorded where it enters; with them where it enters one of them (inbound) and where it
         leaves through one (outbound). Of each at most ``snaplen`` bytes are kept. ``buffer`` bytes (128 KiB to
         64 MiB) may wait to be written; frames that do not fit are lost, counted, and told in the file.
-        ``program``: a filter as pcap_compile() makes it, (code, jt, jf, k) each. The capture ends by
-        stop_capture(), when the reader goes or shuts its end of a socket down, after ``limit`` frames, or
-        with the engine; what waits is then still written, and what each interface has seen. capture_ended
-        says so each time. At most 8 at once. Waits for the engine's thread. Raises ValueError (range, a
-        program that is refused), OSError (``fd`` is not open), EngineError (too many captures, engine ended).
+        ``program``: a filter as pcap_compile() makes it, (code, jt, jf, k) each. ``prefix`` (at most 4 KiB)
+        goes before the file. The capture ends by stop_capture(), when the reader goes or shuts its end of a
+        socket down, after ``limit`` frames, or with the engine; what waits is then still written, and what
+        each interface has seen. capture_ended says so each time. At most 8 at once. Waits for the engine's
+        thread. Raises ValueError (range, a program that is refused), OSError (``fd`` is not open),
+        EngineError (too many captures, engine ended).
         """
 
     def stop_capture(self, *, capture: int) -> CaptureCounters | None:

@@ -28,7 +28,7 @@ from vde_vmnet.control.handlers import Handlers
 from vde_vmnet.control.models import PREFIX, ErrorCode, ErrorReply
 from vde_vmnet.control.network import Facts, Network
 from vde_vmnet.control.openapi import document
-from vde_vmnet.control.operations import STATUS, Operation, Parameter, Refused, Request, Stream
+from vde_vmnet.control.operations import STATUS, HandedOver, Operation, Parameter, Refused, Request, Stream
 from vde_vmnet.errors import (
     ConfigurationError,
     ConflictError,
@@ -47,8 +47,8 @@ _Scope = dict[str, Any]
 _Receive = Callable[[], Awaitable[dict[str, Any]]]
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-#: Largest body; the largest request there is has some hundred bytes.
-_BODY = 64 << 10
+#: Largest body; the largest request there is has a filter of 4096 instructions.
+_BODY = 128 << 10
 #: An answer that is not a stream is made and taken within this time.
 _ANSWER_SECONDS = 30.0
 _MANUAL = "See docs/reference/control-protocol.md, or GET /v1/openapi.json"
@@ -113,13 +113,17 @@ class _Place:
         if isinstance(answer, Stream):
             await _stream(answer, scope, receive, send)
             return
+        if isinstance(answer, HandedOver):
+            scope["control"]["abort"]()
+            await _disconnected(receive)
+            return
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await answer(scope, receive, send)  # type: ignore[arg-type]
         except TimeoutError:
             scope["control"]["abort"]()  # closing would wait for the same client
 
-    async def _answer(self, scope: _Scope, receive: _Receive, send: _Send) -> Response | Stream:
+    async def _answer(self, scope: _Scope, receive: _Receive, send: _Send) -> Response | Stream | HandedOver:
         method = scope["method"]
         operation = self._by_method.get(method)
         if operation is None:
@@ -153,7 +157,7 @@ class _Place:
 
     async def _carry_out(
         self, operation: Operation, scope: _Scope, receive: _Receive, send: _Send
-    ) -> Response | Stream:
+    ) -> Response | Stream | HandedOver:
         peer = scope.get("control", {}).get("peer")
         if operation.changes and not may_change(peer, self._masters):
             raise Refused(
@@ -167,7 +171,7 @@ class _Place:
         }
         body = _body(operation, await _read(receive))
         answer = await operation.handler(Request(parameters, body, scope, receive, send))
-        if isinstance(answer, Stream):
+        if isinstance(answer, Stream | HandedOver):
             return answer
         if isinstance(answer, bytes):
             return Response(answer, 200, None, operation.media_type)

@@ -16,7 +16,7 @@ import http.client
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -35,7 +35,7 @@ from vde_vmnet.errors import (
     VdeVmnetError,
 )
 
-__all__ = ["Client", "connect"]
+__all__ = ["CaptureStream", "Client", "connect"]
 
 _Reply = TypeVar("_Reply")
 
@@ -52,6 +52,8 @@ _ERRORS: dict[str, type[VdeVmnetError]] = {
 }
 #: Longest line of an event stream; a longer one is not ours.
 _MAX_LINE = 1 << 20
+#: Of a capture, read at once.
+_PIECE = 1 << 18
 
 
 def connect(given: str | os.PathLike[str] | None = None, *, timeout: float = 10.0) -> Client:
@@ -97,6 +99,24 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(os.fspath(self._path))
+        #: The same: ``sock`` is let go of when the answer ends with the connection; this stays.
+        self.stream = self.sock
+
+
+class CaptureStream:
+    """The pieces of a pcapng file, as they come."""
+
+    def __init__(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self._response.read1(_PIECE), b"")
+
+    def end(self) -> None:
+        """Ask for the end: what was recorded still comes, and what each interface has seen. Never waits."""
+        with suppress(OSError):  # the other end may have ended it by itself
+            self._connection.stream.shutdown(socket.SHUT_WR)
 
 
 class Client:
@@ -225,14 +245,23 @@ class Client:
         """Take the network down."""
         return self._change("POST", "/shutdown", None, models.Done).done
 
+    def captures(self) -> list[models.Capture]:
+        """The captures that go on."""
+        return self._get("/capture", models.Captures).captures
+
+    def end_capture(self, number: int) -> str:
+        """End one, whoever began it."""
+        return self._change("DELETE", f"/capture/{number}", None, models.Done).done
+
     @contextmanager
-    def capture(self, request: models.CaptureRequest | None = None) -> Iterator[Iterator[bytes]]:
-        """``with client.capture() as pieces``: a pcapng stream, piece by piece; it ends with the block."""
+    def capture(self, request: models.CaptureRequest | None = None) -> Iterator[CaptureStream]:
+        """``with client.capture() as pieces``: a pcapng file, piece by piece; it ends with the block."""
         wanted = request or models.CaptureRequest()
         connection, response = self._open("POST", f"{PREFIX}/capture", msgspec.json.encode(wanted))
         try:
-            yield iter(lambda: response.read1(1 << 16), b"")
+            yield CaptureStream(connection, response)
         finally:
+            response.close()
             connection.close()
 
     # -- below ----------------------------------------------------------------------------------------
@@ -284,7 +313,7 @@ class Client:
                 response = connection.getresponse()
                 if response.status >= 400:
                     raise self._refused(response.status, response.read())
-            connection.sock.settimeout(None)
+            connection.stream.settimeout(None)
         except BaseException:
             connection.close()
             raise

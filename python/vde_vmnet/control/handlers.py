@@ -13,6 +13,7 @@ import vde_vmnet
 from vde_vmnet import log
 from vde_vmnet.control import metrics, models
 from vde_vmnet.control.access import may_change
+from vde_vmnet.control.captures import Captures
 from vde_vmnet.control.feed import Feed, Record, Subscription, What
 from vde_vmnet.control.network import Facts, Network
 from vde_vmnet.control.operations import Operation, Parameter, Refused, Request, Stream
@@ -41,6 +42,7 @@ class Handlers:
         self._facts = facts
         self._feed = feed
         self._steered = Steered(network, facts)
+        self._captures = Captures(network)
         self._view = View(network, facts)
 
     def operations(self) -> list[Operation]:
@@ -112,6 +114,7 @@ class Handlers:
                 changes=True,
                 refusals=("unavailable",),
             ),
+            *self._captures.operations(),
             Operation("POST", "/shutdown", "Take the network down.", self._shutdown, models.Done, changes=True),
         ]
 

@@ -14,7 +14,9 @@ from msgspec import Meta, Struct, field
 __all__ = [
     "API",
     "PREFIX",
+    "Capture",
     "CaptureRequest",
+    "Captures",
     "Counters",
     "CountersReply",
     "Done",
@@ -81,6 +83,13 @@ ErrorCode = Literal[
 
 Mac = Annotated[str, Meta(pattern="^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$", examples=["52:54:00:12:34:56"])]
 PortNumber = Annotated[int, Meta(ge=0, le=65535)]
+#: Of classic BPF: code, jt, jf, k.
+Instruction = tuple[
+    Annotated[int, Meta(ge=0, le=65535)],
+    Annotated[int, Meta(ge=0, le=255)],
+    Annotated[int, Meta(ge=0, le=255)],
+    Annotated[int, Meta(ge=0, le=4294967295)],
+]
 TcpPort = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -325,13 +334,35 @@ class Event(Reply, frozen=True, kw_only=True):
 
 
 class CaptureRequest(Request, frozen=True, kw_only=True):
-    """What to capture; everything without a field."""
+    """What to capture; everything, each frame where it enters, without a field."""
 
-    ports: Annotated[list[PortNumber] | None, _d("Only frames from or to these; none is every port.")] = None
-    filter: Annotated[str | None, Meta(max_length=4096), _d("Only frames for which this holds.")] = None
-    snap_length: Annotated[int | None, Meta(ge=14, le=262144), _d("Keep no more bytes of a frame.")] = None
-    frames: Annotated[int | None, Meta(ge=1), _d("End after so many frames.")] = None
-    seconds: Annotated[float | None, Meta(gt=0, le=31536000), _d("End after this time.")] = None
+    ports: Annotated[
+        Annotated[list[PortNumber], Meta(max_length=1024)] | None,
+        _d("Frames that enter or leave there; none is all."),
+    ] = None
+    program: Annotated[
+        Annotated[list[Instruction], Meta(max_length=4096)] | None,
+        _d("Only frames for which this filter holds: code, jt, jf, k of each instruction."),
+    ] = None
+    snap_length: Annotated[
+        Annotated[int, Meta(ge=14, le=262144)] | None, _d("Keep no more bytes of a frame.")
+    ] = None
+    frames: Annotated[Annotated[int, Meta(ge=1, le=2**53)] | None, _d("End after so many frames.")] = None
+    seconds: Annotated[Annotated[float, Meta(gt=0, le=31536000)] | None, _d("End after this time.")] = None
+
+
+class Capture(Reply, frozen=True, kw_only=True):
+    """A capture that goes on."""
+
+    number: Annotated[int, _d("Its number, never used again.")]
+    frames: Annotated[int, _d("Frames that were recorded.")]
+    dropped: Annotated[int, _d("Frames for which there was no room, since its reader is slow.")]
+
+
+class Captures(Reply, frozen=True, kw_only=True):
+    """All captures that go on."""
+
+    captures: Annotated[list[Capture], _d("By number.")]
 
 
 class Reloaded(Reply, frozen=True, kw_only=True):

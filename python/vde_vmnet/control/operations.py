@@ -10,7 +10,7 @@ import msgspec
 
 from vde_vmnet.control.models import ErrorCode, ErrorReply
 
-__all__ = ["STATUS", "Operation", "Parameter", "Refused", "Request", "Stream"]
+__all__ = ["STATUS", "HandedOver", "Operation", "Parameter", "Refused", "Request", "Stream"]
 
 #: HTTP's status for each kind of refusal.
 STATUS: dict[ErrorCode, int] = {
@@ -70,6 +70,11 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class HandedOver:
+    """The connection is somebody else's from here on, who answers too; it is only let go of."""
+
+
+@dataclass(frozen=True)
 class Operation:
     """A method on a path."""
 
@@ -78,7 +83,7 @@ class Operation:
     path: str
     summary: str
     #: A reply, or a Stream.
-    handler: Callable[[Request], Awaitable[msgspec.Struct | Stream | bytes]]
+    handler: Callable[[Request], Awaitable[msgspec.Struct | Stream | HandedOver | bytes]]
     #: What it answers with; None for a stream or text.
     reply: type[msgspec.Struct] | None
     body: type[msgspec.Struct] | None = None

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -130,9 +129,10 @@ class Server:
 class _WithPeer:
     """The application, with what is known about this connection in the scope."""
 
-    def __init__(self, app: ASGI3Application, peer: Peer | None, abort: Callable[[], None]) -> None:
+    def __init__(self, app: ASGI3Application, peer: Peer | None, transport: asyncio.Transport) -> None:
         self._app = app
-        self._known = {"peer": peer, "abort": abort}
+        socket_ = transport.get_extra_info("socket")
+        self._known = {"peer": peer, "abort": transport.abort, "fileno": socket_.fileno}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         scope["control"] = self._known
@@ -156,7 +156,7 @@ class _Protocol(H11Protocol):
         if connection.family == socket.AF_UNIX:
             self._peer = Peer(*peer_process(connection))
         super().connection_made(transport)
-        self.app = _WithPeer(self.app, self._peer, transport.abort)
+        self.app = _WithPeer(self.app, self._peer, transport)
         self._admitted = self._server.admit(self._peer)
         if not self._admitted:
             self._answer_and_close(

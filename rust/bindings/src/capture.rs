@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use vde_engine::bpf::{Instruction, Program};
-use vde_engine::capture::{BUFFERS, CaptureConfig};
+use vde_engine::capture::{BUFFERS, CaptureConfig, LONGEST_PREFIX};
 
 use crate::convert;
 
@@ -16,6 +16,7 @@ pub(crate) fn config(
     buffer: usize,
     program: Option<Vec<Bpf>>,
     limit: Option<u64>,
+    prefix: Vec<u8>,
 ) -> PyResult<CaptureConfig> {
     if snaplen == 0 {
         return Err(PyValueError::new_err("snaplen must be at least 1, not 0"));
@@ -27,8 +28,11 @@ pub(crate) fn config(
     if limit == Some(0) {
         return Err(PyValueError::new_err("limit must be at least 1, not 0"));
     }
+    if prefix.len() > LONGEST_PREFIX {
+        return Err(PyValueError::new_err(format!("prefix must be at most {LONGEST_PREFIX} bytes")));
+    }
     let filter = program.map(|program| filter(&program)).transpose()?;
-    Ok(CaptureConfig { ports, snaplen, buffer, filter, limit })
+    Ok(CaptureConfig { ports, snaplen, buffer, filter, limit, prefix })
 }
 
 fn filter(program: &[Bpf]) -> PyResult<Program> {

@@ -214,7 +214,8 @@ impl Engine {
         answer(py, || self.inner.set_port(number, up))
     }
 
-    #[pyo3(signature = (*, fd, ports = None, snaplen = 262_144, buffer = 4_194_304, program = None, limit = None))]
+    #[pyo3(signature = (*, fd, ports = None, snaplen = 262_144, buffer = 4_194_304, program = None,
+        limit = None, prefix = Vec::new()))]
     #[allow(clippy::too_many_arguments, reason = "keywords in Python")]
     fn start_capture(
         &self,
@@ -225,8 +226,9 @@ impl Engine {
         buffer: usize,
         program: Option<Vec<capture::Bpf>>,
         limit: Option<u64>,
+        prefix: Vec<u8>,
     ) -> PyResult<u64> {
-        let config = capture::config(ports, snaplen, buffer, program, limit)?;
+        let config = capture::config(ports, snaplen, buffer, program, limit, prefix)?;
         let target = port::descriptor::duplicate(fd).map_err(|error| convert::os_error(&error))?;
         let mut number = 0;
         answer(py, || {

@@ -35,6 +35,9 @@ pub const SNAPLEN: u32 = 262_144;
 /// What the memory of a capture may be, in bytes.
 pub const BUFFERS: std::ops::RangeInclusive<usize> = 1 << 17..=64 << 20;
 
+/// Longest prefix of a capture, in bytes. Chosen: any head of an answer is shorter, any ring longer.
+pub const LONGEST_PREFIX: usize = 4096;
+
 /// What is to be captured, and how.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
@@ -48,11 +51,13 @@ pub struct CaptureConfig {
     pub filter: Option<Program>,
     /// End after so many frames.
     pub limit: Option<u64>,
+    /// What goes before the file, such as the head of an answer; at most [`LONGEST_PREFIX`] bytes.
+    pub prefix: Vec<u8>,
 }
 
 impl Default for CaptureConfig {
     fn default() -> Self {
-        Self { ports: None, snaplen: SNAPLEN, buffer: 4 << 20, filter: None, limit: None }
+        Self { ports: None, snaplen: SNAPLEN, buffer: 4 << 20, filter: None, limit: None, prefix: Vec::new() }
     }
 }
 
@@ -98,7 +103,7 @@ impl Tap {
     fn begin(&mut self, endpoints: &Endpoints) {
         let application = concat!("vde_vmnet ", env!("CARGO_PKG_VERSION"));
         // The ring is empty, and larger than this.
-        let _ = self.records.push(&[&pcapng::section_header(application)]);
+        let _ = self.records.push(&[&self.config.prefix, &pcapng::section_header(application)]);
         for endpoint in endpoints.all().filter(|endpoint| endpoint.is_place) {
             if self.config.wants(endpoint) {
                 self.describe(endpoint, 0);

@@ -20,8 +20,9 @@ use crate::sys::{self, Consumer, Interest, Poller, Waker, WakerEnd};
 /// a megabyte in that time, a quarter of the default buffer, and waking it costs the loop nothing then.
 const NAP: Duration = Duration::from_millis(1);
 
-/// Bytes that one call writes at most, so that room comes back soon.
-const PORTION: usize = 256 << 10;
+/// Bytes that one call writes at most, so that room comes back soon, and who has work to do need not wait long for
+/// the processor.
+const PORTION: usize = 64 << 10;
 
 /// How long a reader may take nothing after the capture's end before the rest is given up.
 const GRACE: Duration = Duration::from_secs(2);
