@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from bench.compare import QEMU_TAP, REFERENCE
 from bench.scenarios.base import Answer, Bench, Effort, Scenario
+from bench.scenarios.capture_cost import CaptureCost
 from bench.scenarios.footprint import Footprint
 from bench.scenarios.guest_tcp import GuestTcp
 from bench.scenarios.guest_to_guest import GuestToGuest
@@ -55,6 +56,7 @@ GROUPS: Mapping[str, tuple[Scenario, ...]] = {
         IdleGuests(Wire.VHOST_USER),
     ),
     "robustness": (StuckClient(), ManyPlugs()),
+    "observers": (CaptureCost(64), CaptureCost(1514)),
     "resources": (Startup(), Footprint()),
 }
 SCENARIOS: tuple[Scenario, ...] = tuple(one for group in GROUPS.values() for one in group)

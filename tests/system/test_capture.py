@@ -16,7 +16,6 @@ import pytest
 from scapy.packet import Packet
 from scapy.utils import rdpcap
 
-from tests.support.observed import preload
 from tests.support.vde_peer import VdePeer, frame
 from vde_vmnet.control.client import Client
 from vde_vmnet.control.models import CaptureRequest
@@ -30,8 +29,7 @@ PATIENCE = 10.0
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DaemonProcess]:
-    preload(monkeypatch)
+def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
     process = DaemonProcess(tmp_path / "sw", OPTIONS, pidfile=tmp_path / "pid", log=tmp_path / "log")
     with process:
         process.wait_ready()
@@ -126,6 +124,18 @@ def test_by_port_in_both_directions(daemon: DaemonProcess, client: Client, tmp_p
         stream.end()
         file.write_bytes(b"".join(stream))
     assert [(one.direction, len(one), one.wirelen) for one in packets(file)] == [(2, 14, 60), (1, 14, 60)]
+
+
+def test_a_port_that_nobody_has_is_refused(daemon: DaemonProcess) -> None:
+    done = subprocess.run(
+        [*command(daemon, "--port", "nobody", "-w", "-")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert done.returncode == ConfigurationError.exit_code
+    assert '"nobody"' in done.stderr and done.stdout == ""
 
 
 def test_by_curl(daemon: DaemonProcess, client: Client, tmp_path: Path) -> None:

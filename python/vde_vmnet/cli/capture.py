@@ -6,11 +6,13 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from vde_vmnet.cli import observing
+from vde_vmnet.cli.change import port_number
 from vde_vmnet.cli.events import whole_number
 from vde_vmnet.control.client import CaptureStream
 from vde_vmnet.control.models import CaptureRequest
@@ -21,7 +23,6 @@ from vde_vmnet.observe.pcapng import Blocks
 
 __all__ = ["build_parser", "main"]
 
-_UPLINK = 65535
 #: Bytes that make a file that is worth its name, and hold one piece.
 _SMALLEST = 1 << 20
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -38,7 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
         " vde_vmnet capture | wireshark -k -i -",
     )
     add = parser.add_argument
-    add("--port", metavar="PORT", action="append", help="only this port, or uplink; can be repeated")
+    add(
+        "--port",
+        metavar="PORT",
+        action="append",
+        help="only this port: its number, or the guest's name or address, or uplink; repeatable",
+    )
     add("--filter", metavar="EXPR", help="only frames for which this holds, as for tcpdump: see pcap-filter(7)")
     add("-w", "--write", metavar="FILE", help="write into FILE; - is standard output (default)")
     add("--snaplen", metavar="N", help="keep N bytes of each frame, from 14 (default: all)")
@@ -69,7 +75,10 @@ def main(argv: Sequence[str]) -> int:
         )
     request = _request(options)
     blocks = Blocks()
-    with observing.network(options.vdeswitch) as client, client.capture(request) as stream:
+    with ExitStack() as closing:
+        client = closing.enter_context(observing.network(options.vdeswitch))
+        ports = None if options.port is None else [port_number(client, text) for text in options.port]
+        stream = closing.enter_context(client.capture(request(ports=ports)))
         try:
             target: Target = Pipe(sys.stdout.fileno()) if to_stdout else Files(Path(options.write), rotation)
         except OSError as error:
@@ -86,7 +95,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _request(options: argparse.Namespace) -> CaptureRequest:
+def _request(options: argparse.Namespace) -> Callable[..., CaptureRequest]:
+    """All but the ports, which the network has to be asked for."""
     snap_length = whole_number("--snaplen", options.snaplen)
     if snap_length is not None and not 14 <= snap_length <= 262_144:
         raise ConfigurationError(f'--snaplen "{options.snaplen}" is not a number from 14 to 262144')
@@ -96,8 +106,8 @@ def _request(options: argparse.Namespace) -> CaptureRequest:
     program = None
     if options.filter is not None:
         program = compile_filter(options.filter, snap_length=snap_length or 262_144)
-    return CaptureRequest(
-        ports=None if options.port is None else [_port(text) for text in options.port],
+    return partial(
+        CaptureRequest,
         program=program,
         snap_length=snap_length,
         frames=count,
@@ -130,17 +140,6 @@ def _seconds(option: str, text: str) -> float:
     if not 0.1 <= value <= 31_536_000:
         raise ConfigurationError(f'{option} "{text}" is not a number of seconds from 0.1 to a year')
     return value
-
-
-def _port(text: str) -> int:
-    if text == "uplink":
-        return _UPLINK
-    if not text.isdecimal() or int(text) > _UPLINK:
-        raise ConfigurationError(
-            f'--port "{text}" is not a port: a number from 0 to {_UPLINK}, or uplink',
-            next_step="See the ports with vde_vmnet ports",
-        )
-    return int(text)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ __all__ = [
     "log_level_main",
     "log_level_parser",
     "port_main",
+    "port_number",
     "port_parser",
     "reload_main",
     "reload_parser",
@@ -58,7 +59,7 @@ def _done(parser: argparse.ArgumentParser, argv: Sequence[str], change: Callable
     return 0
 
 
-def _port(client: Client, text: str) -> int:
+def port_number(client: Client, text: str) -> int:
     """The number of the port that is meant. Raises ConfigurationError."""
     if text.isdecimal() and len(text) <= 5:
         return int(text)
@@ -89,7 +90,7 @@ def kick_parser() -> argparse.ArgumentParser:
 
 def kick_main(argv: Sequence[str]) -> int:
     """Raises VdeVmnetError."""
-    return _done(kick_parser(), argv, lambda client, options: client.kick(_port(client, options.port)))
+    return _done(kick_parser(), argv, lambda client, options: client.kick(port_number(client, options.port)))
 
 
 def port_parser() -> argparse.ArgumentParser:
@@ -111,7 +112,7 @@ def port_main(argv: Sequence[str]) -> int:
     def change(client: Client, options: argparse.Namespace) -> str:
         if options.state not in ("down", "up"):
             raise ConfigurationError(f'"{options.state}" is neither down nor up')
-        number = _port(client, options.port)
+        number = port_number(client, options.port)
         return client.port_up(number) if options.state == "up" else client.port_down(number)
 
     return _done(port_parser(), argv, change)

@@ -34,7 +34,7 @@ With a command of its own as the first word:
   vde_vmnet demo                show a rootless guest on a network, in namespaces of its own
   vde_vmnet doctor              say what is in the way of a network on this host
   vde_vmnet run -- COMMAND...   run a VM with its network, which ends with it
-  vde_vmnet status, top, ports, fdb, leases, events, logs
+  vde_vmnet status, top, ports, fdb, leases, events, logs, capture
                                 look at a running network
   vde_vmnet kick, port, reserve, forward, log-level, reload, shutdown
                                 change a running network

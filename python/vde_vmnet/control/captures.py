@@ -31,7 +31,7 @@ class Captures:
     """Of one network."""
 
     def __init__(self, network: Network) -> None:
-        self._engine = network.engine
+        self._network = network
 
     def operations(self) -> list[Operation]:
         """For the table in ``handlers.py``."""
@@ -60,7 +60,7 @@ class Captures:
         ]
 
     async def _list(self, _: Request) -> models.Captures:
-        going = sorted(self._engine.captures().items())
+        going = sorted(self._network.engine.captures().items())
         return models.Captures(captures=[models.Capture(number=number, **one) for number, one in going])
 
     async def _start(self, request: Request) -> HandedOver:
@@ -68,7 +68,7 @@ class Captures:
         # A copy: the server closes its own, and the connection lives on.
         fd = os.dup(request.scope["control"]["fileno"]())
         try:
-            number = self._engine.start_capture(
+            number = self._network.engine.start_capture(
                 fd=fd,
                 ports=wanted.ports,
                 snaplen=wanted.snap_length or 262_144,
@@ -92,10 +92,10 @@ class Captures:
 
     async def _end(self, request: Request) -> models.Done:
         number = request.parameters["number"]
-        if self._engine.stop_capture(capture=number) is None:
+        if self._network.engine.stop_capture(capture=number) is None:
             raise Refused("not_found", f"There is no capture {number}", "See those that go on: GET /v1/capture")
         return done(request, f"Capture {number} ends")
 
     def _time_is_over(self, number: int) -> None:
         with suppress(EngineError):  # the engine has ended, and with it all captures
-            self._engine.stop_capture(capture=number)
+            self._network.engine.stop_capture(capture=number)
