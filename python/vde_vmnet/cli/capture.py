@@ -6,10 +6,11 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from vde_vmnet.cli import observing
 from vde_vmnet.cli.change import port_number
@@ -78,14 +79,17 @@ def main(argv: Sequence[str]) -> int:
     with ExitStack() as closing:
         client = closing.enter_context(observing.network(options.vdeswitch))
         ports = None if options.port is None else [port_number(client, text) for text in options.port]
+        # Before the capture begins, so that none that goes on is ended without its end.
+        signals = closing.enter_context(_Signals())
         stream = closing.enter_context(client.capture(request(ports=ports)))
+        signals.watch(stream)
         try:
             target: Target = Pipe(sys.stdout.fileno()) if to_stdout else Files(Path(options.write), rotation)
         except OSError as error:
             raise UnavailableError(f'Cannot write "{options.write}": {error.strerror}') from None
         step_back()
         try:
-            with _ended_by_signals(stream), suppress(BrokenPipeError):
+            with suppress(BrokenPipeError):
                 record(stream, target, blocks)
         except OSError as error:
             raise UnavailableError(f"The capture breaks off: {error.strerror or error}") from None
@@ -142,25 +146,34 @@ def _seconds(option: str, text: str) -> float:
     return value
 
 
-@contextmanager
-def _ended_by_signals(stream: CaptureStream) -> Iterator[None]:
-    """The first signal asks for the end, and the rest is still written; the second one ends it as usual."""
-    former = {number: signal.getsignal(number) for number in _ENDING}
+class _Signals:
+    """The first one asks for the end, and the rest is still written; the second one ends it as usual."""
 
-    def restore() -> None:
-        for number, handler in former.items():
+    def __init__(self) -> None:
+        self._former = {number: signal.getsignal(number) for number in _ENDING}
+        self._stream: CaptureStream | None = None
+        self._asked = False
+
+    def __enter__(self) -> Self:
+        for number in _ENDING:
+            signal.signal(number, self._end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
             signal.signal(number, handler)
 
-    def end(number: int, frame: object) -> None:  # noqa: ARG001 - the signature of handlers
-        restore()
-        stream.end()
+    def watch(self, stream: CaptureStream) -> None:
+        """What is to be ended; at once, if a signal came before."""
+        self._stream = stream
+        if self._asked:
+            stream.end()
 
-    for number in _ENDING:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        restore()
+    def _end(self, *_: object) -> None:
+        self.__exit__()
+        self._asked = True
+        if self._stream is not None:
+            self._stream.end()
 
 
 def _summary(blocks: Blocks) -> str:
