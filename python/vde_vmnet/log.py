@@ -82,7 +82,8 @@ class _Text(logging.Formatter):
         self._timed = timed
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{record.levelname:5} | {_written(record)}"
+        level = "WARN" if record.levelno == logging.WARNING else record.levelname
+        line = f"{level:5} | {_written(record)}"
         pairs = [f"{key}={_shown(value)}" for key, value in fields(record).items()]
         when = f"{_date(record, ' ')} " if self._timed else ""
         return f"{when}{' '.join([line, *pairs])}"
@@ -129,7 +130,6 @@ class RateLimit(logging.Filter):
 
 def configure(*, level: Level, json: bool = False, timed: bool = False) -> None:
     """Send the package's log to stderr; from the command line, and again by a daemon, which is ``timed``."""
-    logging.addLevelName(logging.WARNING, "WARN")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if json else _Text(timed=timed and not _is_journal(os.environ)))
     handler.addFilter(RateLimit())

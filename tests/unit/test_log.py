@@ -17,7 +17,10 @@ LOG = logging.getLogger("vde_vmnet.test_log")
 @pytest.fixture(autouse=True)
 def _clean() -> object:
     yield
-    logging.getLogger("vde_vmnet").handlers.clear()
+    root = logging.getLogger("vde_vmnet")
+    root.handlers.clear()
+    root.propagate = True
+    root.setLevel(logging.NOTSET)
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -21,7 +21,10 @@ def feed(capsys: pytest.CaptureFixture[str]) -> Iterator[Feed]:
     yield feed
     feed.end()
     capsys.readouterr()
-    logging.getLogger("vde_vmnet").handlers.clear()
+    root = logging.getLogger("vde_vmnet")
+    root.handlers.clear()
+    root.propagate = True
+    root.setLevel(logging.NOTSET)
 
 
 async def some(feed: Feed, number: int, since: int | None = None) -> list[Record]:
