@@ -12,7 +12,7 @@ from bench.scenarios.base import Answer, Bench
 from bench.spread import percentile
 from bench.systems import Running, System, Uplink
 
-__all__ = ["Latency", "round_trips"]
+__all__ = ["Latency", "one_processor", "round_trips"]
 
 _SIZE = 60
 _ECHO_STATION = 400
@@ -42,7 +42,7 @@ class Latency:
 
     def measure(self, system: System, bench: Bench) -> Answer:
         free = _of_a_new_one(system, bench)
-        with _one_processor():
+        with one_processor():
             pinned = _of_a_new_one(system, bench)
         values = {
             "p50": percentile(free, 0.5),
@@ -54,7 +54,7 @@ class Latency:
 
 
 @contextmanager
-def _one_processor() -> Iterator[None]:
+def one_processor() -> Iterator[None]:
     """What is started meanwhile runs on the last of our processors."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(allowed)})
