@@ -26,7 +26,7 @@ _CODES = {
     "not_found": "there is no such path, port, reservation or forward",
     "method_not_allowed": "the path has other methods; they are in `Allow`",
     "conflict": "something is in the way: it is there already, or was given on the command line",
-    "too_large": "the body has more than 64 KiB",
+    "too_large": "the body has more than 128 KiB",
     "internal": "a bug of ours; the daemon's log has more",
     "unavailable": "this network or this machine cannot do that; the next step says what can",
     "busy": "there are too many connections",
