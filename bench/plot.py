@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from bench.errors import BenchError
 from bench.measured import Promise, Value, read
@@ -166,8 +166,10 @@ def _ratio_bars(axis: Axes, members: Sequence[_Kept]) -> None:
 def _logarithmic(axis: Axes, low: float, high: float) -> None:
     """Plain numbers, as many as there is room for."""
     axis.set_xlim(low, high)
-    digits = (1, 2, 5) if high / low > 3 else (1, *(step / 10 for step in range(11, 100)))
-    ticks = [digit * 10.0**power for power in range(-3, 5) for digit in digits]
+    if high / low > 3:
+        ticks = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
+    else:
+        ticks = [float(tick) for tick in MaxNLocator(6).tick_values(low, high)]
     axis.set_xticks([tick for tick in ticks if low <= tick <= high])
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axis.xaxis.set_minor_locator(NullLocator())
