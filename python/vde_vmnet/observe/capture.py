@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -111,5 +112,5 @@ def record(pieces: Iterable[bytes], target: Target, blocks: Blocks) -> None:
 def step_back() -> None:
     """Take only what others leave of the processor: what is captured matters more than the capture."""
     os.nice(19)
-    if hasattr(os, "SCHED_IDLE"):
+    if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
