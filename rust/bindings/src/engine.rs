@@ -20,6 +20,9 @@ const MAX_AGEING: f64 = 365.0 * 86_400.0;
 const LEAST_MTU: usize = 576;
 const MOST_MTU: usize = 65_535;
 
+/// Longest busy polling: more would keep a processor busy for nothing.
+const MAX_BUSY_POLL: f64 = 0.001;
+
 /// Largest table, some 50 MB.
 const MAX_CAPACITY: usize = 1 << 20;
 
@@ -74,8 +77,13 @@ impl Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, fdb_capacity = 8192, fdb_ageing_seconds = 300.0))]
-    fn new(py: Python<'_>, fdb_capacity: usize, fdb_ageing_seconds: f64) -> PyResult<Self> {
+    #[pyo3(signature = (*, fdb_capacity = 8192, fdb_ageing_seconds = 300.0, busy_poll_seconds = 0.0))]
+    fn new(
+        py: Python<'_>,
+        fdb_capacity: usize,
+        fdb_ageing_seconds: f64,
+        busy_poll_seconds: f64,
+    ) -> PyResult<Self> {
         if !(1..=MAX_CAPACITY).contains(&fdb_capacity) {
             let message = format!("fdb_capacity must be 1…{MAX_CAPACITY}, not {fdb_capacity}");
             return Err(PyValueError::new_err(message));
@@ -85,7 +93,15 @@ impl Engine {
                 format!("fdb_ageing_seconds must be above 0 and at most a year, not {fdb_ageing_seconds}");
             return Err(PyValueError::new_err(message));
         }
-        let config = EngineConfig { fdb_capacity, fdb_ageing: Duration::from_secs_f64(fdb_ageing_seconds) };
+        if !(0.0..=MAX_BUSY_POLL).contains(&busy_poll_seconds) {
+            let message = format!("busy_poll_seconds must be 0…{MAX_BUSY_POLL}, not {busy_poll_seconds}");
+            return Err(PyValueError::new_err(message));
+        }
+        let config = EngineConfig {
+            fdb_capacity,
+            fdb_ageing: Duration::from_secs_f64(fdb_ageing_seconds),
+            busy_poll: Duration::from_secs_f64(busy_poll_seconds),
+        };
         let inner = py.detach(|| vde_engine::Engine::start(config));
         Ok(Self { inner: inner.map_err(|error| convert::engine_error(&error))? })
     }

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::budget::Budget;
 use crate::egress::Shaper;
 use crate::event::EndpointId;
 use crate::frame::MacAddress;
+use crate::gather::Gather;
 use crate::pool::{BATCH, Batch, BufferPool, EgressQueue, FrameRef};
 use crate::port::{Down, Port};
 use crate::stats::{Counters, DropReason};
@@ -79,8 +81,12 @@ pub(crate) struct Endpoint {
     pub(crate) cuts: bool,
     /// What the poller watches it for.
     pub(crate) watched: Interest,
-    /// The loop will come back at a set time, see [`Port::again_after`].
+    /// The loop will come back at a set time: see [`Port::again_after`], or at the end of a rest.
     pub(crate) alarm: bool,
+    /// Until then it is not read, see `gather`.
+    resting: bool,
+    pub(crate) gather: Gather,
+    pub(crate) budget: Budget,
     /// While reading waits for a destination.
     pub(crate) paused: Option<Paused>,
     /// Endpoints whose reading waits for this one's queue.
@@ -114,6 +120,9 @@ impl Endpoint {
             cuts: false,
             watched: Interest::READ,
             alarm: false,
+            resting: false,
+            gather: Gather::default(),
+            budget: Budget::default(),
             paused: None,
             waiting: Vec::new(),
             credit: 0,
@@ -140,8 +149,25 @@ impl Endpoint {
     /// frame that a peer reads, and each change would wake the loop.
     pub(crate) fn wanted(&self) -> Interest {
         Interest {
-            read: self.paused.is_none() && self.port.reads(),
-            write: !self.queue.is_empty() && !self.alarm,
+            read: self.paused.is_none() && !self.resting && self.port.reads(),
+            write: !self.queue.is_empty() && (!self.alarm || self.resting),
+        }
+    }
+
+    /// Do not read it until the alarm that the caller sets; `false` when the loop comes back sooner anyway.
+    pub(crate) fn begin_rest(&mut self) -> bool {
+        let can = !self.alarm && self.paused.is_none() && !self.port.holds_frames();
+        if can {
+            (self.alarm, self.resting) = (true, true);
+        }
+        can
+    }
+
+    /// The loop has come back. After a rest many frames wait.
+    pub(crate) fn end_alarm(&mut self) {
+        self.alarm = false;
+        if std::mem::take(&mut self.resting) {
+            self.turn = BATCH;
         }
     }
 
@@ -171,7 +197,7 @@ impl Endpoint {
 
     /// Read a turn's worth into `batch`.
     pub(crate) fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
-        batch.restart(self.turn);
+        batch.restart_within(self.turn.min(self.budget.frames()), self.budget.bytes());
         self.port.receive(batch)
     }
 

@@ -30,11 +30,13 @@ pub struct EngineConfig {
     pub fdb_capacity: usize,
     /// How long it remembers one that is silent.
     pub fdb_ageing: Duration,
+    /// For how long the loop asks for more after each round with something in it, before it goes to sleep.
+    pub busy_poll: Duration,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { fdb_capacity: 8192, fdb_ageing: Duration::from_secs(300) }
+        Self { fdb_capacity: 8192, fdb_ageing: Duration::from_secs(300), busy_poll: Duration::ZERO }
     }
 }
 
@@ -99,8 +101,8 @@ impl Engine {
         let (commands, receiver) = mpsc::sync_channel(COMMANDS);
         let ageing = u64::try_from(config.fdb_ageing.as_millis()).unwrap_or(u64::MAX);
         let table = MacTable::new(config.fdb_capacity, ageing);
-        let mut frames =
-            Loop::new(waker_end, receiver, Arc::clone(&events), table).map_err(EngineError::Start)?;
+        let mut frames = Loop::new(waker_end, receiver, Arc::clone(&events), table, config.busy_poll)
+            .map_err(EngineError::Start)?;
         let (loop_events, loop_ended) = (Arc::clone(&events), Arc::clone(&ended));
         let body = move || {
             // The loop is dropped inside, so that a panic closes what it owned before it is reported.

@@ -15,7 +15,9 @@
 //! | [`port`] | what frames come from and go to: one file a kind, behind one contract |
 //! | `egress` | what a destination gets of a batch: as it is, cut, or joined |
 //! | `endpoint`, `endpoints` | one port in the loop: its counters, its queue, whether it is being waited for |
-//! | `alarms` | when to come back to a port that nobody tells when it can go on |
+//! | `alarms` | when to come back to a port that nobody tells when it can go on (pure) |
+//! | `budget` | how much an endpoint may read in its turn (pure) |
+//! | `gather` | when a sender is left alone for a moment, to be read in larger batches (pure) |
 //! | [`bpf`] | which frames a capture wants (pure) |
 //! | [`pcapng`] | what a capture's file consists of (pure) |
 //! | [`capture`] | copies of frames into a ring, and from there to whoever reads |
@@ -28,6 +30,7 @@
 
 mod alarms;
 pub mod bpf;
+mod budget;
 pub mod capture;
 mod egress;
 mod endpoint;
@@ -37,6 +40,7 @@ pub mod error;
 pub mod event;
 pub mod frame;
 pub mod framing;
+mod gather;
 pub mod mac_table;
 pub mod offload;
 pub mod pcapng;

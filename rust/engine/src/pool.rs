@@ -95,6 +95,9 @@ pub struct Batch {
     origins: [Slot; BATCH],
     count: usize,
     limit: usize,
+    /// Bytes of frames that were pushed, and after how many there is no more room.
+    bytes: usize,
+    most_bytes: usize,
 }
 
 impl Default for Batch {
@@ -108,19 +111,33 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         let memory = vec![0; STRIDE * BATCH].into_boxed_slice();
-        Self { memory, received: [Received::Nothing; BATCH], origins: [OWN; BATCH], count: 0, limit: BATCH }
+        let (received, origins) = ([Received::Nothing; BATCH], [OWN; BATCH]);
+        Self { memory, received, origins, count: 0, limit: BATCH, bytes: 0, most_bytes: usize::MAX }
     }
 
     /// Empty it; the next read brings at most `limit` frames.
     pub fn restart(&mut self, limit: usize) {
+        self.restart_within(limit, usize::MAX);
+    }
+
+    /// The same, and the frame with which there are `most_bytes` is the last.
+    pub fn restart_within(&mut self, limit: usize, most_bytes: usize) {
         self.count = 0;
         self.limit = limit.clamp(1, BATCH);
+        self.bytes = 0;
+        self.most_bytes = most_bytes.max(1);
     }
 
     /// How many frames may still be pushed.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.limit - self.count
+        if self.bytes >= self.most_bytes { 0 } else { self.limit - self.count }
+    }
+
+    /// Bytes of the frames that were pushed, also of those that are of no use.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many were pushed.
@@ -137,7 +154,7 @@ impl Batch {
 
     /// The memory of the slots that are still free, in the order of pushing: header, frame, one byte more.
     pub fn free_slots(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        let free = self.count..self.limit;
+        let free = self.count..self.count + self.room();
         self.memory.chunks_exact_mut(STRIDE).take(free.end).skip(free.start).map(|slot| &mut slot[..SLOT_LEN])
     }
 
@@ -152,6 +169,11 @@ impl Batch {
         self.received[self.count] = match received {
             Received::Frame(len) if len > frame::MAX_LEN => Received::Oversized,
             other => other,
+        };
+        self.bytes += match self.received[self.count] {
+            Received::Nothing => 0,
+            Received::Frame(len) | Received::Dropped(len, _) => len,
+            Received::Oversized => frame::MAX_LEN,
         };
         self.origins[self.count] = OWN;
         self.count += 1;
@@ -335,6 +357,22 @@ mod tests {
         batch.push(Received::Frame(30), None);
         assert_eq!(batch.len(), 1);
         assert_eq!(batch.free_slots().count(), 0);
+    }
+
+    #[test]
+    fn a_batch_ends_with_the_frame_that_uses_its_bytes_up() {
+        let mut batch = Batch::new();
+        batch.restart_within(10, 1_000);
+        for (len, room) in [(400, 9), (599, 8), (1, 0), (14, 0)] {
+            batch.push(Received::Frame(len), None);
+            assert_eq!((batch.room(), batch.free_slots().count()), (room, room));
+        }
+        assert_eq!((batch.len(), batch.bytes()), (3, 1_000));
+        batch.restart_within(10, 0);
+        assert_eq!(batch.free_slots().count(), 10, "one frame at least");
+        batch.restart(10);
+        batch.push(Received::Oversized, None);
+        assert_eq!((batch.room(), batch.bytes()), (9, frame::MAX_LEN));
     }
 
     #[test]

@@ -1,18 +1,14 @@
 //! The one loop: poll, read a batch from a ready endpoint, switch it, write each destination's share.
 //!
 //! Each ready endpoint has a turn of one batch in each direction before the poller is asked again, and the
-//! poller reports the ready ones in turn: a busy endpoint delays the others by a batch. Nothing here waits but
-//! the poller, and that without a timeout unless somebody is paused.
-//!
-//! Pausing, the one case in which a sender is made to wait: when all of a large batch went to one destination
-//! whose queue has something in it, the sender is not read for a moment, if it is one that waits in its own
-//! system call (`Port::sender_waits`). It is read again as soon as that queue is empty, or after [`PAUSE`]. A destination
-//! earns the time that others wait for it by the frames it takes (`Endpoint::patience_for`): a fast one that was
-//! off the processor loses nothing, a slow one slows others down by no more than it is worth, and one that stops
-//! reading costs them a few milliseconds once, and after that only its own frames.
+//! poller reports the ready ones in turn: a busy endpoint delays the others by a batch, and all have the same number
+//! of bytes to a turn (`budget`). Nothing here waits but the poller, and that without a timeout unless somebody is
+//! paused, or is left alone for a moment (`gather`).
 
 mod membership;
+mod pausing;
 mod requests;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +19,6 @@ use std::time::{Duration, Instant};
 use crate::alarms::Alarms;
 use crate::capture::Taps;
 use crate::egress::Shaper;
-use crate::endpoint::{Endpoint, Paused};
 use crate::endpoints::Endpoints;
 use crate::event::{EndpointId, Event, EventQueue};
 use crate::frame;
@@ -34,36 +29,21 @@ use crate::pool::{Batch, BufferPool, Received};
 use crate::port::Down;
 use crate::stats::DropReason;
 use crate::switch::{Decision, Slot, Switch};
-use crate::sys::{Interest, Poller, Report, WakerEnd};
+use crate::sys::{self, Interest, Poller, Report, WakerEnd};
 use crate::vnet_header::{Need, VnetHeader};
 
+use pausing::Pause;
 pub(crate) use requests::{Attachment, Command};
-
-/// How long a sender may be kept waiting at once for a destination to catch up. Chosen: long enough for a peer
-/// that was off the processor, too short for a guest to notice.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// A batch of fewer frames, and of fewer bytes, does not make its sender wait: it is not what filled the queue.
 const LARGE_FRAMES: usize = 16;
-const LARGE_BYTES: u64 = 16 << 10;
-
-/// A poll that took longer than this has slept. Chosen: twice what a poll with something to report costs, half
-/// of what going to sleep and waking up costs.
-const REST: Duration = Duration::from_micros(4);
+const LARGE_BYTES: usize = 16 << 10;
 
 /// When everybody else has had a turn.
 const SOON: Duration = Duration::from_nanos(1);
 
 /// The poller's token of the waker; endpoints have their slots.
 const WAKE: u32 = u32::MAX;
-
-/// A pause that ends at `deadline` unless it was ended before.
-struct Pause {
-    deadline: Instant,
-    number: u64,
-    source: Slot,
-    destination: Slot,
-}
 
 /// Everything the loop's thread owns.
 pub(crate) struct Loop {
@@ -85,6 +65,10 @@ pub(crate) struct Loop {
     now: Instant,
     /// The last poll had to wait.
     rested: bool,
+    /// More than one endpoint is ready.
+    shared: bool,
+    /// For how long to ask again and again before going to sleep.
+    busy_poll: Duration,
     next_id: EndpointId,
     /// Endpoints whose descriptor turned out to be of no use; removed at the end of the turn.
     lost: Vec<(Slot, Down)>,
@@ -101,6 +85,7 @@ impl Loop {
         commands: Receiver<Command>,
         events: Arc<EventQueue>,
         table: MacTable,
+        busy_poll: Duration,
     ) -> io::Result<Self> {
         let mut poller = Poller::new();
         poller.add(waker.descriptor(), WAKE, Interest::READ)?;
@@ -122,6 +107,8 @@ impl Loop {
             started: now,
             now,
             rested: true,
+            shared: false,
+            busy_poll,
             next_id: 1,
             lost: Vec::new(),
             destinations: Vec::new(),
@@ -134,33 +121,32 @@ impl Loop {
     /// # Errors
     /// When the poller itself fails.
     pub(crate) fn run(&mut self) -> io::Result<()> {
+        sys::be_punctual();
         let mut reports = Vec::new();
-        loop {
-            let before = Instant::now();
-            let due =
-                self.pauses.front().map(|pause| pause.deadline).into_iter().chain(self.alarms.next()).min();
-            let timeout = due.map(|deadline| deadline.saturating_duration_since(before));
-            self.poller.wait(&mut reports, timeout)?;
-            self.now = Instant::now();
-            self.rested = self.now.duration_since(before) > REST;
-            let mut woken = false;
-            for report in &reports {
-                if report.token == WAKE {
-                    woken = true;
-                } else {
-                    self.turn(report);
-                }
-            }
-            self.end_overdue_pauses();
-            self.answer_alarms();
-            // Last, so that no slot changes its owner between a report and its turn.
-            if woken {
-                self.waker.clear();
-                if self.obey() {
-                    return Ok(());
-                }
+        while !self.round(&mut reports)? {}
+        Ok(())
+    }
+
+    /// Wait until there is something to do, and a turn for each who is ready; `true` to stop.
+    fn round(&mut self, reports: &mut Vec<Report>) -> io::Result<bool> {
+        self.wait(reports)?;
+        self.shared = reports.len() > 1;
+        let mut woken = false;
+        for report in &*reports {
+            if report.token == WAKE {
+                woken = true;
+            } else {
+                self.turn(report);
             }
         }
+        self.end_overdue_pauses();
+        self.answer_alarms();
+        // Last, so that no slot changes its owner between a report and its turn.
+        if woken {
+            self.waker.clear();
+            return Ok(self.obey());
+        }
+        Ok(false)
     }
 
     fn millis(&self) -> Millis {
@@ -196,7 +182,7 @@ impl Loop {
             let Some(endpoint) = self.endpoints.get_mut(slot).filter(|endpoint| endpoint.id == id) else {
                 continue;
             };
-            endpoint.alarm = false;
+            endpoint.end_alarm();
             let result =
                 self.serve(slot, &Report { token: slot, readable: true, writable: true, broken: false });
             self.end_turn(slot, result);
@@ -230,14 +216,19 @@ impl Loop {
             // Reported before it was paused in this very round; it has not been fruitless.
             return Ok(1);
         }
-        let before = endpoint.counters.rx_bytes;
+        if !endpoint.budget.begin(self.shared) {
+            return Ok(1); // it had more than its share before
+        }
         let result = endpoint.receive(&mut self.batch);
         let copies = self.decide(slot);
-        let bytes = self.endpoints.get(slot).map_or(0, |endpoint| endpoint.counters.rx_bytes - before);
-        self.deliver(slot, self.batch.len() >= LARGE_FRAMES || bytes >= LARGE_BYTES);
+        self.deliver(slot, self.batch.len() >= LARGE_FRAMES || self.batch.bytes() >= LARGE_BYTES);
         self.report_newcomers(slot);
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
             endpoint.adapt_turn(self.batch.len(), copies, self.rested);
+            endpoint.budget.end(self.batch.len(), self.batch.bytes(), self.batch.room() > 0);
+            if result.is_ok() && self.poller.is_punctual() {
+                self.rest(slot);
+            }
         }
         result.map(|()| self.batch.len())
     }
@@ -358,62 +349,6 @@ impl Loop {
         }
     }
 
-    /// Do not read `source` until the queue of `destination` is empty, or for [`PAUSE`].
-    fn pause(&mut self, source: Slot, destination: Slot) {
-        let number = self.pauses_begun;
-        let patience = self.endpoints.get_mut(destination).map_or(Duration::ZERO, Endpoint::patience_for);
-        if patience.is_zero() {
-            return;
-        }
-        let Some(sender) = self.endpoints.get_mut(source) else { return };
-        if !sender.port.sender_waits() || sender.paused.is_some() {
-            return;
-        }
-        sender.paused = Some(Paused { number, since: self.now });
-        self.pauses_begun += 1;
-        if let Some(target) =
-            self.endpoints.get_mut(destination).filter(|target| !target.waiting.contains(&source))
-        {
-            target.waiting.push(source);
-        }
-        self.pauses.push_back(Pause { deadline: self.now + PAUSE.min(patience), number, source, destination });
-    }
-
-    /// End the pauses of all who wait for `destination`.
-    fn stop_waiting_for(&mut self, destination: Slot) {
-        let Some(target) = self.endpoints.get_mut(destination) else { return };
-        for source in std::mem::take(&mut target.waiting) {
-            self.resume(source, destination);
-        }
-    }
-
-    /// End one pause.
-    fn resume(&mut self, source: Slot, destination: Slot) {
-        let paused = self.endpoints.get_mut(source).and_then(|sender| sender.paused.take());
-        if let (Some(paused), Some(target)) = (paused, self.endpoints.get_mut(destination)) {
-            target.was_waited_for(self.now.duration_since(paused.since));
-        }
-        self.watch(source);
-    }
-
-    /// Forget pauses that ended before their time, and end those whose time is over.
-    fn end_overdue_pauses(&mut self) {
-        while let Some(&Pause { deadline, number, source, destination }) = self.pauses.front() {
-            let paused = self.endpoints.get(source).and_then(|sender| sender.paused);
-            let under_way = paused.is_some_and(|paused| paused.number == number);
-            if under_way && deadline > self.now {
-                return;
-            }
-            self.pauses.pop_front();
-            if under_way {
-                if let Some(target) = self.endpoints.get_mut(destination) {
-                    target.waiting.retain(|waiting| *waiting != source);
-                }
-                self.resume(source, destination);
-            }
-        }
-    }
-
     /// Let the poller watch an endpoint for what it is waiting for now.
     fn watch(&mut self, slot: Slot) {
         let Some(endpoint) = self.endpoints.get_mut(slot) else { return };
@@ -441,3 +376,6 @@ impl Loop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

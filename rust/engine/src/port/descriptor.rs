@@ -71,6 +71,16 @@ pub(super) fn enlarge_buffers(fd: BorrowedFd<'_>) {
     }
 }
 
+/// What Linux gives a socket that nobody asked more for.
+const DEFAULT_BUFFER: libc::c_int = 212_992;
+
+/// Bytes that the peer of a socket of ours may have sent before it must wait, if both were made alike; to be asked
+/// before [`enlarge_buffers`]. Who made ours larger need not have done so with the peer's.
+pub(super) fn peer_room(fd: BorrowedFd<'_>) -> usize {
+    let bytes = socket_option(fd, libc::SO_SNDBUF).map_or(0, |bytes| bytes.min(DEFAULT_BUFFER));
+    usize::try_from(bytes).unwrap_or(0)
+}
+
 /// Bytes that a socket has sent and nobody has read, where the system says so.
 pub(super) fn unsent(fd: BorrowedFd<'_>) -> usize {
     let mut value: libc::c_int = 0;

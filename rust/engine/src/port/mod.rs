@@ -153,6 +153,13 @@ pub trait Port: Send {
         false
     }
 
+    /// Bytes that whoever sends into this port may have under way before it must wait for us to read, as far as can
+    /// be told: only such a port may be left unread for a moment so that more is read at once. Frames take some more
+    /// room than their length.
+    fn sender_room(&self) -> Option<usize> {
+        None
+    }
+
     /// What `send` may be given besides finished frames.
     fn offloads(&self) -> Offloads {
         Offloads::NONE

@@ -43,6 +43,8 @@ pub struct Stream {
     held_at: usize,
     /// Bytes of the next frame to be sent, header included, that are out already.
     out: usize,
+    /// See [`Port::sender_room`].
+    room: usize,
 }
 
 impl Stream {
@@ -57,8 +59,9 @@ impl Stream {
             _ => return Err(wrong),
         }
         descriptor::set_nonblocking(own.as_fd()).map_err(|source| PortError::Unusable { fd: given, source })?;
+        let room = descriptor::peer_room(own.as_fd());
         descriptor::enlarge_buffers(own.as_fd());
-        Ok(Self { socket: own, partial: Partial::default(), held: Vec::new(), held_at: 0, out: 0 })
+        Ok(Self { socket: own, partial: Partial::default(), held: Vec::new(), held_at: 0, out: 0, room })
     }
 
     /// Read at most `len` bytes into `look` from `from` on, or only look at them; how many, or `None` when there are
@@ -277,6 +280,10 @@ impl Port for Stream {
 
     fn sender_waits(&self) -> bool {
         true
+    }
+
+    fn sender_room(&self) -> Option<usize> {
+        Some(self.room)
     }
 
     fn reads_many_at_once(&self) -> bool {

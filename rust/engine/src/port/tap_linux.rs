@@ -12,10 +12,6 @@ use crate::pool::{Batch, FrameRef, Received};
 use crate::stats::{Counters, DropReason};
 use crate::vnet_header::{self, Offloads};
 
-/// Bytes after which a turn ends before the batch is full. Chosen: four super-frames, about twice what a batch of
-/// common frames brings, so that a stream to one guest delays the others by no more than that.
-const TURN_BYTES: usize = 256 << 10;
-
 const WANTED: &str = "a TAP with IFF_VNET_HDR and a 12-byte header";
 
 /// The port. See the module's head.
@@ -70,9 +66,8 @@ impl Port for Tap {
     }
 
     fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
-        let mut bytes = 0;
-        while bytes < TURN_BYTES {
-            let Some(slot) = batch.free_slots().next() else { break };
+        loop {
+            let Some(slot) = batch.free_slots().next() else { return Ok(()) };
             // SAFETY: pointer and length are those of a slot that outlives the call.
             let result = unsafe { libc::read(self.device.as_raw_fd(), slot.as_mut_ptr().cast(), slot.len()) };
             let Ok(len) = usize::try_from(result) else {
@@ -87,9 +82,7 @@ impl Port for Tap {
                 None | Some(0) => batch.push(Received::Nothing, None),
                 Some(len) => batch.push(Received::Frame(len), None),
             }
-            bytes += len;
         }
-        Ok(())
     }
 
     fn send(&mut self, frames: &[FrameRef<'_>], counters: &mut Counters) -> Result<usize, Down> {

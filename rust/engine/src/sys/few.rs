@@ -1,11 +1,10 @@
 //! poll, for few descriptors.
-#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::{Interest, Report, check, milliseconds};
+use super::{Interest, Report, check, exact};
 
 /// See `Poller`.
 #[derive(Default)]
@@ -35,9 +34,7 @@ impl Few {
 
     /// See `Poller::wait`.
     pub(super) fn wait(&mut self, reports: &mut Vec<Report>, timeout: Option<Duration>) -> io::Result<()> {
-        let (target, count) = (self.descriptors.as_mut_ptr(), self.descriptors.len() as libc::nfds_t);
-        // SAFETY: `target` and `count` describe `descriptors`, which nothing else uses before the call returns.
-        match check(unsafe { libc::poll(target, count, milliseconds(timeout)) }) {
+        match check(exact::poll(&mut self.descriptors, timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         };

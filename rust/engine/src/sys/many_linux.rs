@@ -6,12 +6,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-use super::{Interest, Report, check, milliseconds};
+use super::{Interest, Report, check, exact, milliseconds};
 
 /// See `Poller`.
 pub(crate) struct Many {
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
+    /// Whether the kernel has the call that keeps to fractions of a millisecond (Linux 5.11).
+    punctual: bool,
 }
 
 impl Many {
@@ -21,7 +23,14 @@ impl Many {
         let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
-        Ok(Self { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; reports] })
+        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; reports];
+        let punctual = exact::epoll(epoll.as_raw_fd(), &mut events, Some(Duration::ZERO)) == 0;
+        Ok(Self { epoll, events, punctual })
+    }
+
+    /// Whether waits end when they should, not at the next millisecond.
+    pub(crate) fn is_punctual(&self) -> bool {
+        self.punctual
     }
 
     /// Readable while there is something to report, so that another poller can watch it.
@@ -45,9 +54,13 @@ impl Many {
 
     /// See `Poller::wait`.
     pub(crate) fn wait(&mut self, reports: &mut Vec<Report>, timeout: Option<Duration>) -> io::Result<()> {
-        let (target, room) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
-        // SAFETY: `target` and `room` describe `events`, which nothing else uses before the call returns.
-        let result = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), target, room, milliseconds(timeout)) };
+        let result = if self.punctual {
+            exact::epoll(self.epoll.as_raw_fd(), &mut self.events, timeout) as libc::c_int
+        } else {
+            let (target, room) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
+            // SAFETY: `target` and `room` describe `events`, which nothing else uses before the call returns.
+            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), target, room, milliseconds(timeout)) }
+        };
         let count = match check(result) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             other => other? as usize,

@@ -32,6 +32,11 @@ impl Many {
         Ok(Self { queue, events: vec![NOTHING; reports] })
     }
 
+    /// Whether waits end when they should, not at the next millisecond.
+    pub(crate) fn is_punctual(&self) -> bool {
+        true
+    }
+
     /// Readable while there is something to report, so that another poller can watch it.
     pub(crate) fn descriptor(&self) -> RawFd {
         self.queue.as_raw_fd()

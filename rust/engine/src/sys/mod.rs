@@ -9,6 +9,12 @@
 use std::io;
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+#[path = "exact_linux.rs"]
+mod exact;
+#[cfg(target_os = "macos")]
+#[path = "exact_macos.rs"]
+mod exact;
 mod few;
 #[cfg(target_os = "linux")]
 #[path = "idle_linux.rs"]
@@ -32,6 +38,7 @@ mod timer;
 mod timer;
 mod waker;
 
+pub(crate) use exact::be_punctual;
 pub(crate) use idle::run_when_idle;
 pub(crate) use many::Many;
 pub(crate) use poller::Poller;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::few::Few;
 use super::many::Many;
-use super::{Interest, REPORTS, Report};
+use super::{Interest, REPORTS, Report, exact};
 
 /// Most descriptors that `poll` is used for. Measured: a round trip through a relay takes 18.5 µs with `poll` on 4
 /// to 16 descriptors and 21 µs with epoll (Linux 6.18, virtual machine, all on one processor).
@@ -77,7 +77,15 @@ impl Poller {
         }
     }
 
-    /// Wait until something is to be reported, `timeout` (rounded up to milliseconds) is over, or a signal came;
+    /// Whether a wait keeps to fractions of a millisecond, else `timeout` is rounded up.
+    pub(crate) fn is_punctual(&self) -> bool {
+        match &self.kernel {
+            Kernel::Few(_) => exact::POLL_IS_PUNCTUAL,
+            Kernel::Many(many) => many.is_punctual(),
+        }
+    }
+
+    /// Wait until something is to be reported, `timeout` is over, or a signal came;
     /// `reports` then holds what there was, in place of what it held.
     pub(crate) fn wait(&mut self, reports: &mut Vec<Report>, timeout: Option<Duration>) -> io::Result<()> {
         reports.clear();
