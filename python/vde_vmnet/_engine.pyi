@@ -124,8 +124,17 @@ class SlirpSegment(TypedDict):
 
 @final
 class Engine:
-    def __new__(cls, *, fdb_capacity: int = 8192, fdb_ageing_seconds: float = 300.0) -> Engine:
-        """Start the engine's thread. Raises EngineError (no descriptors left) or ValueError (range)."""
+    def __new__(
+        cls,
+        *,
+        fdb_capacity: int = 8192,
+        fdb_ageing_seconds: float = 300.0,
+        busy_poll_seconds: float = 0.0,
+    ) -> Engine:
+        """Start the engine's thread. Raises EngineError (no descriptors left) or ValueError (range).
+
+        ``busy_poll_seconds``: how long the thread asks for more after traffic before it sleeps, 0.001 at most.
+        """
 
     @property
     def event_fd(self) -> int:

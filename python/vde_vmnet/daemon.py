@@ -329,6 +329,14 @@ def _serve(
 
     reload = keeper.reload if keeper is not None else network.uplink.reload
     worker.serve(
-        listeners, opened, keeper, ready, reserve=reserve, forward=forward, reload=reload, json=config.json
+        listeners,
+        opened,
+        keeper,
+        ready,
+        reserve=reserve,
+        forward=forward,
+        reload=reload,
+        busy_poll=config.busy_poll,
+        json=config.json,
     )
     return 0

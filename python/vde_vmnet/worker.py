@@ -53,9 +53,12 @@ def serve(
     reserve: Callable[[Reservation, bool], None],
     forward: Callable[[Forward, bool], None],
     reload: Callable[[], str],
+    busy_poll: int = 0,
     json: bool = False,
 ) -> None:
     """Serve until a stop signal or until the keeper is gone. ``ready`` is called when guests can plug in.
+
+    ``busy_poll``: for how many microseconds the engine asks for more after traffic before it sleeps.
 
     ``json``: say what the uplink reports as one line on standard output, just before that.
 
@@ -67,7 +70,8 @@ def serve(
     Raises UplinkError when the uplink is lost, InternalError when the engine fails.
     """
     _raise_descriptor_limit()
-    asyncio.run(_Worker(listeners, opened, keeper, reserve, forward, reload, json=json).run(ready))
+    engine = Engine(busy_poll_seconds=busy_poll / 1e6)
+    asyncio.run(_Worker(engine, listeners, opened, keeper, reserve, forward, reload, json=json).run(ready))
 
 
 def _raise_descriptor_limit() -> None:
@@ -80,6 +84,7 @@ def _raise_descriptor_limit() -> None:
 class _Worker:
     def __init__(
         self,
+        engine: Engine,
         listeners: Sequence[Callable[[Engine], Listener]],
         opened: OpenedUplink,
         keeper: KeeperChannel | None,
@@ -95,7 +100,7 @@ class _Worker:
         self._change_reservation = reserve
         self._change_forward = forward
         self._have_reloaded = reload
-        self._engine = Engine()
+        self._engine = engine
         self._listeners = [make(self._engine) for make in listeners]
         self._uplink_endpoint = -1
         self._guest_macs: set[str] = set()

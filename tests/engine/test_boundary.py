@@ -37,6 +37,9 @@ def test_everything_is_keyword_only(engine: Engine) -> None:
         {"fdb_ageing_seconds": -1.0},
         {"fdb_ageing_seconds": float("nan")},
         {"fdb_ageing_seconds": float("inf")},
+        {"busy_poll_seconds": -1e-6},
+        {"busy_poll_seconds": 0.0011},
+        {"busy_poll_seconds": float("nan")},
     ],
 )
 def test_an_engine_out_of_range_is_not_started(wrong: dict[str, Any]) -> None:

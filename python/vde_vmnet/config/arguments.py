@@ -178,6 +178,7 @@ def parse(arguments: argparse.Namespace, *, debug: bool, warn: Callable[[str], N
         backend=choice(Backend, arguments.backend, "Unknown --backend", Backend.AUTO),
         user=arguments.user,
         pidfile=Path(arguments.pidfile).absolute() if arguments.pidfile else None,
+        busy_poll=network.busy_poll(arguments),
         json=arguments.json,
     )
 

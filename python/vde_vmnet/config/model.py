@@ -214,6 +214,8 @@ class DaemonConfig:
     user: str | None = None
     #: Written when the network is ready, locked while it runs.
     pidfile: Path | None = None
+    #: How long the engine asks for more frames after traffic before it sleeps, in microseconds.
+    busy_poll: int = 0
     #: Say what the uplink reports as one line of JSON on standard output.
     json: bool = False
 

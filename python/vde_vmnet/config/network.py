@@ -10,12 +10,14 @@ from vde_vmnet.addresses import Forward, NamedForward, Reservation
 from vde_vmnet.config.model import Mode, UplinkConfig, VmnetOffload
 from vde_vmnet.errors import ConfigurationError
 
-__all__ = ["add_options", "forwards", "isolation", "mtu", "offload", "start_timeout"]
+__all__ = ["add_options", "busy_poll", "forwards", "isolation", "mtu", "offload", "start_timeout"]
 
 #: RFC 791 wants every IPv4 host to take 576 bytes, RFC 8200 section 5 every IPv6 link to carry 1280.
 _SMALLEST_MTU, _SMALLEST_IPV6_MTU = 576, 1280
 #: What vmnet takes at most, as its users found out; no system documents it.
 _LARGEST_MTU = 16384
+#: Microseconds; more would keep a processor busy for nothing.
+_LONGEST_BUSY_POLL = 1000
 #: Longer than any machine takes to boot.
 _LONGEST_START = 3600.0
 
@@ -53,6 +55,12 @@ def add_options(add: Callable[..., object]) -> None:
         metavar="SECONDS",
         help="how long macOS may take to start the network, failed attempts included (default: 30)",
     )
+    add(
+        "--busy-poll",
+        metavar="MICROSECONDS",
+        help="for shorter round trips at the cost of processor time: after traffic, look for more for so long"
+        " before sleeping, 1000 at most (default: 0)",
+    )
 
 
 def mtu(arguments: argparse.Namespace, mode: Mode, *, ipv6: bool) -> int | None:
@@ -70,6 +78,18 @@ def mtu(arguments: argparse.Namespace, mode: Mode, *, ipv6: bool) -> int | None:
         raise ConfigurationError(
             f'--vmnet-mtu "{text}" is not a number of bytes from {smallest} to {_LARGEST_MTU}'
             f"{' (IPv6 needs 1280)' if ipv6 else ''}"
+        )
+    return int(text)
+
+
+def busy_poll(arguments: argparse.Namespace) -> int:
+    """``--busy-poll``. Raises ConfigurationError."""
+    text: str | None = arguments.busy_poll
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdecimal() and int(text) <= _LONGEST_BUSY_POLL):
+        raise ConfigurationError(
+            f'--busy-poll "{text}" is not a number of microseconds from 0 to {_LONGEST_BUSY_POLL}'
         )
     return int(text)
 

@@ -125,6 +125,8 @@ def test_everything_else_is_taken_over() -> None:
         (("--vde-switch=join", "/x"), 'Unknown --vde-switch "join".*auto, plug, serve'),
         (("--vde-switch=serve", "/x[3]"), "asks a switch for a port"),
         (("/x[16777216]",), "port above 16777215"),
+        (("--busy-poll=-1", "/x"), '--busy-poll "-1" is not a number of microseconds from 0 to 1000'),
+        (("--busy-poll=1001", "/x"), '--busy-poll "1001" is not a number of microseconds'),
     ],
 )
 def test_refused_with_the_option_at_fault(argv: tuple[str, ...], message: str) -> None:
