@@ -30,6 +30,9 @@ const ONE_WAY: u64 = 8;
 /// A sender that brings so many frames a turn by itself needs no rest.
 const HANDFUL: u64 = 16;
 
+/// Nor does one that brings a frame in less time than this: its frames fill a batch, and its socket.
+const LEAST_GAP: Duration = Duration::from_micros(4);
+
 /// A rest that brings fewer frames was none worth having: a question of two frames is not bulk.
 const WORTH: usize = 3;
 
@@ -149,7 +152,8 @@ impl Gather {
         self.window = Some(Window { since: now, rx_bytes, tx_bytes, frames: 0, turns: 0 });
         let (came, went) = (rx_bytes - window.rx_bytes, tx_bytes - window.tx_bytes);
         let least = LEAST_RATE * u64::try_from(time.as_micros()).unwrap_or(u64::MAX / LEAST_RATE);
-        let one_way = came >= least && came >= ONE_WAY * went;
+        let in_time = time >= LEAST_GAP * u32::try_from(window.frames).unwrap_or(u32::MAX);
+        let one_way = came >= least && came >= ONE_WAY * went && in_time;
         let stays = one_way && self.bulk;
         let begins =
             one_way && window.frames < HANDFUL * window.turns && self.not_before.is_none_or(|time| now >= time);
@@ -231,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_faster_one_rests_for_less_and_does_not_fill_its_socket() {
-        for gap in [10, 7, 5, 4, 3].map(micros) {
+        for gap in [12, 10, 7, 5].map(micros) {
             let mut sender = Sender::new();
             sender.stream(Duration::from_millis(100), gap, FULL);
             let rest = sender.rests.last().copied().unwrap_or_default();
