@@ -147,6 +147,10 @@ impl Port for Bare {
         self.inner.again_after()
     }
 
+    fn readable_means_room(&self) -> bool {
+        self.inner.readable_means_room()
+    }
+
     fn take_trouble(&mut self) -> Option<String> {
         self.inner.take_trouble()
     }

@@ -252,7 +252,8 @@ pub(super) mod double {
         unsafe {
             let mut sent = 0;
             for message in checked(messages, count, flags) {
-                if libc::sendmsg(fd, &raw const *&plain(message), flags) < 0 {
+                let header = plain(message);
+                if libc::sendmsg(fd, &raw const header, flags) < 0 {
                     break;
                 }
                 sent += 1;
