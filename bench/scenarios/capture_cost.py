@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.compare import OURS, REFERENCE, Relation, Row, Subject, Target
+from bench.compare import NOBODY, OURS, Relation, Row, Subject, Target
 from bench.errors import BenchError
 from bench.scenarios.base import Answer, Bench
 from bench.scenarios.traffic import run_pairs
@@ -31,7 +31,7 @@ _WITHIN = Target(Subject.OURS, Relation.AT_LEAST, 0.9)
 class CaptureCost:
     """One frame size."""
 
-    rival = REFERENCE
+    rival = NOBODY
 
     def __init__(self, size: int) -> None:
         self._size = size

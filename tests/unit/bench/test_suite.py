@@ -38,6 +38,8 @@ _OWN = [
     ("idle-plugs", NOBODY, "pairs_1", Relation.AT_LEAST, 0.97),
     ("idle-plugs", NOBODY, "pairs_4", Relation.AT_LEAST, 0.97),
     ("idle-plugs", NOBODY, "p50", Relation.AT_MOST, 1.03),
+    ("capture-64", NOBODY, "frames", Relation.AT_LEAST, 0.9),
+    ("capture-1514", NOBODY, "frames", Relation.AT_LEAST, 0.9),
     ("idle-guests-vde", NOBODY, "to_guest", Relation.AT_LEAST, 0.97),
     ("idle-guests-vde", NOBODY, "to_host", Relation.AT_LEAST, 0.97),
     ("idle-guests-vhost-user", NOBODY, "to_guest", Relation.AT_LEAST, 0.97),
