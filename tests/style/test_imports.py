@@ -17,6 +17,7 @@ RANKS = {
     "cli": 6,
     "testing": 7,
     "network": 6,
+    "dashboard": 5,
     "demo": 5,
     "launch": 5,
     "plug": 3,
@@ -61,6 +62,7 @@ PURE = (
     "addresses.py",
     "errors.py",
     "config/model.py",
+    "dashboard/access.py",
     "control/access.py",
     "control/metrics.py",
     "control/models.py",
@@ -106,14 +108,16 @@ IMPURE_IMPORTS = {
 
 #: What may use other packages: it looks at a network, or serves those who do, after the drop. None of it is
 #: loaded by what root runs, see below.
-OBSERVERS = {"demo", "testing.py"} | {
+OBSERVERS = {"dashboard", "demo", "testing.py"} | {
     f"control/{path.name}"
     for path in (PACKAGE / "control").glob("*.py")
     if path.name not in ("__init__.py", "feed.py", "listener.py", "network.py", "opening.py", "paths.py")
 }
 OBSERVERS |= {"observe"} | {
     f"cli/{name}.py"
-    for name in ("change", "events", "fdb", "leases", "logs", "observing", "ports", "status", "top")
+    for name in (
+        *("change", "dashboard", "events", "fdb", "leases", "logs", "observing", "ports", "status", "top"),
+    )
 }
 #: What root runs before it drops: the standard library and ourselves.
 ROOT_MODULES = [

@@ -46,6 +46,7 @@ class Verb:
 _ALL = (
     Verb("capture", "cli.capture", "capture what passes the switch, for Wireshark and tcpdump"),
     Verb("completion", "cli.completion", "print the completion script of a shell"),
+    Verb("dashboard", "cli.dashboard", "show a running network in the browser"),
     Verb("demo", "demo", "show a rootless guest on a network, in namespaces of its own"),
     Verb("doctor", "cli.doctor", "say what is in the way of a network on this host"),
     Verb("events", "cli.events", "follow what happens on a running network"),

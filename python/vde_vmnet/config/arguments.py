@@ -31,6 +31,7 @@ privilege, and it drops it once the network is open.
 """
 _EPILOG = """\
 With a command of its own as the first word:
+  vde_vmnet dashboard           show a running network in the browser
   vde_vmnet demo                show a rootless guest on a network, in namespaces of its own
   vde_vmnet doctor              say what is in the way of a network on this host
   vde_vmnet run -- COMMAND...   run a VM with its network, which ends with it
