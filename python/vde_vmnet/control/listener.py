@@ -91,8 +91,9 @@ class ControlListener:
                 await self._server.listen(self._file.socket, metrics_only=False)
             if self._metrics is not None:
                 await self._server.listen(self._metrics, metrics_only=True)
-        except (ImportError, OSError, AttributeError) as error:
-            self._refuse(f"what it is made of cannot be loaded: {error}")
+        except Exception as error:  # noqa: BLE001 - packages of others: whatever they raise, clients are told
+            _log.debug("Loading the control server", exc_info=True)
+            self._refuse(f"what it is made of cannot be loaded: {str(error) or type(error).__name__}")
 
     # -- without a server -----------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ function show(now) {
   if (now.leases) showLeases(now.leases);
   if (now.fdb) showFdb(now.fdb);
   if (now.log) showLog(now.log);
-  showDrops(ports, now.total);
+  showDrops(ports);
   showRecording(now.recording);
   redraw();
 }
@@ -124,15 +124,12 @@ function showFdb(entries) {
     "no station was seen");
 }
 
-function showDrops(ports, total) {
+function showDrops(ports) {
   const rows = [];
   for (const port of ports) {
     for (const [reason, count] of Object.entries(port.counters.drops)) if (count) rows.push([port.name, reason, count]);
   }
   rows.sort((one, other) => other[2] - one[2]);
-  const here = sum(rows.map((row) => row[2]));
-  const gone = dropsOf(total) - here;
-  if (gone > 0) rows.push(["ports that have gone", "–", gone]);
   table("drops", [["Port"], ["Reason"], ["Frames", "number"]],
     rows.map(([name, reason, count]) => [name, reason, count.toLocaleString()]), "no frame was dropped");
 }
