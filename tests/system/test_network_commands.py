@@ -86,8 +86,11 @@ def test_a_guest_seen_and_changed_by_command(network: Daemon, tmp_path: Path) ->
         (plugged,) = [line.split("\t") for line in said("ports").splitlines() if guest.mac in line]
         assert (plugged[0], plugged[5]) == (row[4], address)
         assert "vde_plug2tap (" in plugged[6], "who is behind it"
-        late = command(network.host, "forward", "add", "udp:5353:192.168.105.77:53", path)
-        assert late.returncode == 3 and "--forward" in late.stderr, "this uplink opens them at its start"
+        said("forward", "add", "udp:5353:192.168.105.77:53")
+        assert "udp\t-\t5353\t192.168.105.77\t53" in said("forward", "list")
+        said("forward", "remove", "udp:5353:192.168.105.77:53")
+        late = command(network.host, "forward", "add", "udp:5353:web:53", path)
+        assert late.returncode == 3 and "--forward" in late.stderr, "names are followed from the start only"
         assert address in said("fdb")
         assert said("kick", address)
         assert "kicked" in said("logs")
@@ -102,7 +105,8 @@ def test_leases_of_a_network_that_is_not_there(network: Daemon) -> None:
 
 
 def test_leases_are_not_everybody_s(network: Daemon) -> None:
-    refused = command(network.host, "leases", program=as_user.program("nobody"))
+    # Neither the service user nor one of the socket's group.
+    refused = command(network.host, "leases", program=as_user.program("daemon"))
     assert refused.returncode == 4, refused.stderr
 
 
