@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::capture::CaptureStats;
 use crate::frame::MacAddress;
+use crate::stats::CaptureStats;
 
 /// Number of an endpoint, for the caller; never used again.
 pub type EndpointId = u64;

@@ -1,4 +1,4 @@
-//! Counters of one endpoint, and the names of the reasons for which frames are dropped. Pure.
+//! Counters of one endpoint and of a capture, and the names of the reasons for which frames are dropped. Pure.
 //!
 //! Every dropped frame raises exactly one reason, on the endpoint that is to blame: what a sender did wrong
 //! counts at the sender, what a receiver could not take counts at the receiver.
@@ -146,6 +146,20 @@ impl Counters {
     pub fn dropped_frames(&self) -> u64 {
         self.drops.iter().sum()
     }
+}
+
+/// Number of a capture, for the caller; never used again.
+pub type CaptureId = u64;
+
+/// One capture's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureStats {
+    /// Which one.
+    pub capture: CaptureId,
+    /// Frames that were recorded.
+    pub frames: u64,
+    /// Frames for which there was no room.
+    pub dropped: u64,
 }
 
 #[cfg(test)]

@@ -19,12 +19,10 @@ use crate::endpoints::Endpoints;
 use crate::event::{EndpointId, Event, EventQueue};
 use crate::pcapng::{self, Direction, Packet, Statistics};
 use crate::pool::{Batch, Received};
+pub use crate::stats::{CaptureId, CaptureStats};
 use crate::switch::Slot;
 use crate::sys::Producer;
 use writer::Control;
-
-/// Number of a capture, for the caller; never used again.
-pub type CaptureId = u64;
 
 /// Captures at once at most.
 pub const MOST_CAPTURES: usize = 8;
@@ -59,17 +57,6 @@ impl Default for CaptureConfig {
     fn default() -> Self {
         Self { ports: None, snaplen: SNAPLEN, buffer: 4 << 20, filter: None, limit: None, prefix: Vec::new() }
     }
-}
-
-/// One capture's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CaptureStats {
-    /// Which one.
-    pub capture: CaptureId,
-    /// Frames that were recorded.
-    pub frames: u64,
-    /// Frames for which there was no room.
-    pub dropped: u64,
 }
 
 /// An endpoint in a capture.
