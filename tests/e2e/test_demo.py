@@ -113,7 +113,7 @@ def test_without_root_it_is_the_user_mode_network() -> None:
 def test_help_and_wrong_options() -> None:
     done = subprocess.run([*DEMO, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert "--evidence DIR" in done.stdout
+    assert "--evidence=DIR" in done.stdout
     done = subprocess.run([*DEMO, "--nonsense"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "--nonsense" in done.stderr
