@@ -137,13 +137,7 @@ def _rotation(options: argparse.Namespace) -> Rotation:
 
 
 def _seconds(option: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 31_536_000:
-        raise ConfigurationError(f'{option} "{text}" is not a number of seconds from 0.1 to a year')
-    return value
+    return observing.positive(option, text, most=31_536_000, named="a year")
 
 
 class _Signals:

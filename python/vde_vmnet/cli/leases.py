@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-import msgspec
-
 from vde_vmnet import recovery, undo_files
 from vde_vmnet.cli import observing
 from vde_vmnet.config.model import network_id
@@ -52,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     unique = {(one.address, one.mac): one for one in reversed(found)}
     leases = sorted(unique.values(), key=_order)
     if options.json:
-        sys.stdout.write(f"{msgspec.json.encode(leases).decode()}\n")
+        observing.write_json(leases)
     elif leases or not sys.stdout.isatty():
         observing.show(views.leases(leases))
     else:

@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TextIO
 
+import msgspec
+
 from vde_vmnet.config.arguments import GnuHelp, Parser
 from vde_vmnet.control.client import Client, connect
 from vde_vmnet.doctor import looking, reach
 from vde_vmnet.errors import ConfigurationError, PrivilegeError
 from vde_vmnet.observe.tables import Table, clean, fitted, tsv
 
-__all__ = ["add_network", "build", "network", "parse", "pause", "positive", "show"]
+__all__ = ["add_network", "build", "network", "parse", "pause", "positive", "show", "write_json"]
 
 _EPILOG = """\
 VDESWITCH is that of a running network, or the path of its control socket (default: the only one that runs).
@@ -72,20 +74,25 @@ def network(vdeswitch: str | None) -> Iterator[Client]:
             raise PrivilegeError(why.said[:1].upper() + why.said[1:], next_step=why.next_step) from error
 
 
-def positive(option: str, text: str) -> float:
-    """A number of seconds. Raises ConfigurationError."""
+def positive(option: str, text: str, *, most: float = 3600, named: str = "3600") -> float:
+    """A number of seconds, at most ``most``, which is ``named`` so. Raises ConfigurationError."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0.1 <= value <= 3600:
-        raise ConfigurationError(f'{option} "{text}" is not a number of seconds from 0.1 to 3600')
+    if not 0.1 <= value <= most:
+        raise ConfigurationError(f'{option} "{text}" is not a number of seconds from 0.1 to {named}')
     return value
 
 
 def pause(seconds: float) -> None:
     """Nothing to wait for but the time."""
     select.select([], [], [], seconds)
+
+
+def write_json(value: object) -> None:
+    """As one line on standard output."""
+    sys.stdout.write(f"{msgspec.json.encode(value).decode()}\n")
 
 
 def show(table: Table, stream: TextIO | None = None) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-
-import msgspec
 
 from vde_vmnet.cli import observing
 from vde_vmnet.observe import views
@@ -32,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     with observing.network(options.vdeswitch) as client:
         found = client.ports()
     if options.json:
-        sys.stdout.write(f"{msgspec.json.encode(found).decode()}\n")
+        observing.write_json(found)
     else:
         observing.show(views.ports(found))
     return 0

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from vde_vmnet.cli import observing
 from vde_vmnet.control.client import Client
 from vde_vmnet.control.models import CountersReply
@@ -67,7 +65,7 @@ def _once(client: Client, before: CountersReply, *, json: bool, again: bool) -> 
             "rates": {str(port): _plain(one) for port, one in measured.items()},
             "total_rate": _plain(total),
         }
-        sys.stdout.write(f"{msgspec.json.encode(plain).decode()}\n")
+        observing.write_json(plain)
     else:
         if sys.stdout.isatty() and again:
             sys.stdout.write(_CLEAR)

@@ -13,7 +13,6 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 from vde_vmnet.control.feed import Feed
 from vde_vmnet.control.network import Facts, Network
 from vde_vmnet.ports.acceptor import Acceptor
-from vde_vmnet.ports.base import Guest
+from vde_vmnet.ports.base import NoGuests
 from vde_vmnet.socket_file import SocketFile
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ _NEEDED = ("concurrent.futures.thread", "vde_vmnet.control.server", "h11", "msgs
 _BACKLOG = 256
 
 
-class ControlListener:
+class ControlListener(NoGuests):
     """Shows the network to others. See ``ports.base.Listener``; no guest plugs in here."""
 
     def __init__(
@@ -116,28 +115,6 @@ class ControlListener:
                 connection.shutdown(socket.SHUT_WR)
 
         self._refusing = [Acceptor(one, answer_it) for one in self._sockets]
-
-    # -- the rest -------------------------------------------------------------------------------------
-
-    def how_to_plug_in(self) -> str | None:
-        """None."""
-        return None
-
-    def label(self, endpoint: int) -> str | None:  # noqa: ARG002 - the contract's signature
-        """None: no endpoint is ours."""
-        return None
-
-    def guests(self) -> Mapping[int, Guest]:
-        """Nobody."""
-        return {}
-
-    def kick(self, endpoint: int) -> bool:  # noqa: ARG002
-        """False: no endpoint is ours."""
-        return False
-
-    def endpoint_down(self, endpoint: int, reason: str) -> bool:  # noqa: ARG002
-        """False: no endpoint is ours."""
-        return False
 
     @property
     def metrics_address(self) -> str | None:

@@ -13,7 +13,17 @@ from typing import Literal, Protocol, runtime_checkable
 
 from vde_vmnet.log import about
 
-__all__ = ["KICKED", "SEGMENT_PORTS", "UPLINK_PORT", "Greeter", "Guest", "GuestKind", "Listener", "Switch"]
+__all__ = [
+    "KICKED",
+    "SEGMENT_PORTS",
+    "UPLINK_PORT",
+    "Greeter",
+    "Guest",
+    "GuestKind",
+    "Listener",
+    "NoGuests",
+    "Switch",
+]
 
 #: The uplink's place on the switch. VDE clients may name ports from 1 upwards and, as the management port,
 #: 0, so the uplink stands where none of them can ask to be. The place below it is for what an uplink
@@ -104,6 +114,30 @@ class Listener(Protocol):
 
     async def stop(self) -> None:
         """Accept no more, unplug everyone, remove what was made."""
+
+
+class NoGuests:
+    """The part of a ``Listener`` that is about guests, for one where none plugs in."""
+
+    def how_to_plug_in(self) -> str | None:
+        """None."""
+        return None
+
+    def label(self, endpoint: int) -> str | None:  # noqa: ARG002 - the contract's signature
+        """None: no endpoint is ours."""
+        return None
+
+    def guests(self) -> Mapping[int, Guest]:
+        """Nobody."""
+        return {}
+
+    def kick(self, endpoint: int) -> bool:  # noqa: ARG002
+        """False: no endpoint is ours."""
+        return False
+
+    def endpoint_down(self, endpoint: int, reason: str) -> bool:  # noqa: ARG002
+        """False: no endpoint is ours."""
+        return False
 
 
 @runtime_checkable

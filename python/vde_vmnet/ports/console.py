@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from vde_vmnet.ports.base import Guest
+from vde_vmnet.ports.base import NoGuests
 from vde_vmnet.socket_file import SocketFile
 from vde_vmnet.wire import console
 from vde_vmnet.wire.console import Console, Facts, Port, Snapshot, Station
@@ -37,7 +37,7 @@ class _Inspected(Protocol):
     def fdb(self) -> list[FdbEntry]: ...
 
 
-class ConsoleListener:
+class ConsoleListener(NoGuests):
     """Answers commands on one socket. See ``ports.base.Listener``; no guest plugs in here."""
 
     def __init__(self, file: SocketFile, facts: Facts, engine: _Inspected) -> None:
@@ -110,26 +110,6 @@ class ConsoleListener:
             ),
             uptime=int(time.monotonic() - self._started),
         )
-
-    def how_to_plug_in(self) -> str | None:
-        """None."""
-        return None
-
-    def label(self, endpoint: int) -> str | None:  # noqa: ARG002 - the contract's signature
-        """None: no endpoint is ours."""
-        return None
-
-    def guests(self) -> Mapping[int, Guest]:
-        """Nobody."""
-        return {}
-
-    def kick(self, endpoint: int) -> bool:  # noqa: ARG002
-        """False: no endpoint is ours."""
-        return False
-
-    def endpoint_down(self, endpoint: int, reason: str) -> bool:  # noqa: ARG002
-        """False: no endpoint is ours."""
-        return False
 
     async def stop(self) -> None:
         """See ``ports.base.Listener``."""
