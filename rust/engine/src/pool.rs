@@ -128,10 +128,16 @@ impl Batch {
         self.most_bytes = most_bytes.max(1);
     }
 
-    /// How many frames may still be pushed.
+    /// How many frames may still be read.
     #[must_use]
     pub fn room(&self) -> usize {
         if self.bytes >= self.most_bytes { 0 } else { self.limit - self.count }
+    }
+
+    /// After how many more bytes there is no more room.
+    #[must_use]
+    pub fn room_bytes(&self) -> usize {
+        self.most_bytes.saturating_sub(self.bytes)
     }
 
     /// Bytes of the frames that were pushed, also of those that are of no use.
@@ -152,15 +158,22 @@ impl Batch {
         self.count == 0
     }
 
-    /// The memory of the slots that are still free, in the order of pushing: header, frame, one byte more.
+    /// The memory for a frame that has been taken from somebody already, even if there are too many bytes by now.
+    pub fn next_slot(&mut self) -> Option<&mut [u8]> {
+        let at = self.count * STRIDE;
+        (self.count < self.limit).then(|| &mut self.memory[at..at + SLOT_LEN])
+    }
+
+    /// The memory of the slots that may still be read into, in the order of pushing: header, frame, one byte more.
     pub fn free_slots(&mut self) -> impl Iterator<Item = &mut [u8]> {
         let free = self.count..self.count + self.room();
         self.memory.chunks_exact_mut(STRIDE).take(free.end).skip(free.start).map(|slot| &mut slot[..SLOT_LEN])
     }
 
-    /// The next free slot now holds this, with `header` in front of it. Nothing happens when there is no room.
+    /// The next slot now holds this, with `header` in front of it. Nothing happens when there are as many as were
+    /// wanted; too many bytes are no reason, since one call reads several frames whose lengths nobody knew before.
     pub fn push(&mut self, received: Received, header: Option<VnetHeader>) {
-        if self.room() == 0 {
+        if self.count == self.limit {
             return;
         }
         if let Some(header) = header {
@@ -360,14 +373,15 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_with_the_frame_that_uses_its_bytes_up() {
+    fn a_batch_ends_with_the_frame_that_uses_its_bytes_up_but_loses_none_that_was_read() {
         let mut batch = Batch::new();
-        batch.restart_within(10, 1_000);
-        for (len, room) in [(400, 9), (599, 8), (1, 0), (14, 0)] {
+        batch.restart_within(5, 1_000);
+        for (len, room, bytes) in [(400, 4, 600), (599, 3, 1), (1, 0, 0), (14, 0, 0), (14, 0, 0), (14, 0, 0)] {
             batch.push(Received::Frame(len), None);
-            assert_eq!((batch.room(), batch.free_slots().count()), (room, room));
+            assert_eq!((batch.room(), batch.free_slots().count(), batch.room_bytes()), (room, room, bytes));
+            assert_eq!(batch.next_slot().is_some(), batch.len() < 5);
         }
-        assert_eq!((batch.len(), batch.bytes()), (3, 1_000));
+        assert_eq!((batch.len(), batch.bytes()), (5, 1_028));
         batch.restart_within(10, 0);
         assert_eq!(batch.free_slots().count(), 10, "one frame at least");
         batch.restart(10);

@@ -146,7 +146,7 @@ impl Port for Channel {
         while batch.room() > 0 {
             let Some((header, frame)) = shared.to_engine.pop_front() else { break };
             let len = frame.len();
-            if let Some(slot) = batch.free_slots().next() {
+            if let Some(slot) = batch.next_slot() {
                 let room = &mut slot[vnet_header::LEN..];
                 let fits = len.min(room.len());
                 room[..fits].copy_from_slice(&frame[..fits]);

@@ -183,7 +183,7 @@ unsafe fn begun(look: &Look, len: usize) -> &[u8] {
 
 /// Copy a frame into the next slot; of one that is too long, the length.
 fn push(batch: &mut Batch, frame: &[u8]) {
-    if let Some(slot) = batch.free_slots().next() {
+    if let Some(slot) = batch.next_slot() {
         let room = &mut slot[vnet_header::LEN..];
         let fits = frame.len().min(room.len());
         room[..fits].copy_from_slice(&frame[..fits]);

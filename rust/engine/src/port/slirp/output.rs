@@ -50,7 +50,7 @@ impl Output {
 
 /// One finished frame into a batch that has room.
 pub(super) fn put(batch: &mut Batch, frame: &[u8]) {
-    let Some(slot) = batch.free_slots().next() else { return };
+    let Some(slot) = batch.next_slot() else { return };
     let room = &mut slot[vnet_header::LEN..];
     let fits = frame.len().min(room.len());
     room[..fits].copy_from_slice(&frame[..fits]);

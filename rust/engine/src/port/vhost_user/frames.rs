@@ -7,7 +7,7 @@ use super::features::{Acknowledged, MRG_RXBUF};
 use super::memory::{Memory, Piece};
 use super::ring::{Chain, Ring, RingError};
 use crate::frame;
-use crate::pool::{Batch, FrameRef, Received};
+use crate::pool::{BATCH, Batch, FrameRef, Received};
 use crate::stats::{Counters, DropReason};
 use crate::vnet_header::{self, VnetHeader};
 
@@ -51,12 +51,14 @@ pub(super) fn take(
     let waiting = ring.waiting()?;
     let (mut count, mut bytes) = (0, 0);
     let mut result = Ok(());
-    let room = if keep { batch.room() } else { crate::pool::BATCH };
+    let (room, room_bytes) = if keep { (batch.room(), batch.room_bytes()) } else { (BATCH, TURN_BYTES) };
+    let most_bytes = room_bytes.min(TURN_BYTES);
     let Scratch { pieces, chains } = scratch;
     pieces.clear();
     chains.clear();
     // All are looked at before any is copied, so that the memory of the later ones is on its way to the processor.
-    while count < waiting && usize::from(count) < room && bytes < TURN_BYTES {
+    // A batch that is full after some of them would lose the others: a chain is at least as long as its frame.
+    while count < waiting && usize::from(count) < room && bytes < most_bytes {
         let first = pieces.len();
         match ring.chain(count, false, memory, pieces) {
             Ok(chain) => {
@@ -94,7 +96,7 @@ fn gather(pieces: &[Piece], len: usize, acknowledged: Acknowledged, batch: &mut 
     let Some(frame_len) = len.checked_sub(header_len) else {
         return batch.push(Received::Frame(0), Some(VnetHeader::default())); // counted as the runt that it is
     };
-    let Some(slot) = batch.free_slots().next() else { return };
+    let Some(slot) = batch.next_slot() else { return };
     // A short header begins later, so that the frame begins where it always does.
     let mut at = vnet_header::LEN - header_len;
     for piece in pieces {

@@ -85,6 +85,26 @@ fn frames_of_a_guest_come_out_however_they_lie() {
 }
 
 #[test]
+fn what_a_turn_has_no_bytes_left_for_comes_with_the_next() {
+    for (most_bytes, a_turn) in [(1, 1), (2_900, 2), (3_001, 3), (100_000, 8)] {
+        let (mut front, mut port) = started(PLAIN);
+        let frames: Vec<_> = (0..8).map(|index| plain(1_480 + index)).collect();
+        frames.iter().for_each(|frame| front.transmit(frame, 4096));
+        front.kick(TRANSMIT);
+        let (mut got, mut batch) = (Vec::new(), Batch::new());
+        while got.len() < frames.len() {
+            batch.restart_within(BATCH, most_bytes);
+            port.receive(&mut batch).unwrap();
+            let count = (0..batch.len()).filter(|index| batch.received(*index) != Received::Nothing).count();
+            assert!((1..=a_turn).contains(&count), "{count} of at most {most_bytes} bytes");
+            got.extend((0..count).map(|index| batch.frame(index).with_header().to_vec()));
+        }
+        assert_eq!(got, frames);
+        assert_eq!(front.used(TRANSMIT).len(), 8);
+    }
+}
+
+#[test]
 fn a_super_frame_of_a_guest_keeps_its_header() {
     let (mut front, mut port) = started(OFFERED);
     let header = VnetHeader { gso_type: GSO_TCPV4, flags: FLAG_NEEDS_CSUM, ..VnetHeader::default() };
