@@ -13,7 +13,7 @@ from bench.scenarios.guest_to_guest import GuestToGuest
 from bench.scenarios.idle_guests import IdleGuests
 from bench.scenarios.idle_neighbours import IdleNeighbours
 from bench.scenarios.idle_plugs import IdlePlugs
-from bench.scenarios.latency import Latency
+from bench.scenarios.latency import Latency, LatencyAwake
 from bench.scenarios.many_plugs import ManyPlugs
 from bench.scenarios.scaling import Scaling
 from bench.scenarios.startup import Startup
@@ -35,16 +35,19 @@ GROUPS: Mapping[str, tuple[Scenario, ...]] = {
         Throughput(4, 1514),
         Throughput(4, 1514, at_least=3.0, as_they_come=True),
         Latency(),
+        LatencyAwake(),
         Scaling(),
     ),
     "guests": (
         GuestTcp(Wire.VDE, at_least=1.25),
         GuestTcp(Wire.STREAM, at_least=1.5),
-        UserTcp(Uplink.USER),
-        UserTcp(Uplink.USER_LONG),
+        UserTcp("user-tcp"),
+        UserTcp("user-tcp-long", uplink=Uplink.USER_LONG),
+        UserTcp("user-vhost-tcp", wire=Wire.VHOST_USER),
     ),
     "vhost-user": (
         VhostTcp("vhost-tcp", QEMU_TAP, Wire.TAP, to_guest=1.1, to_host=1.1),
+        VhostTcp("vhost-tcp-alike", QEMU_TAP, Wire.TAP_WITHOUT_MSIX),
         VhostTcp("vhost-switch-tcp", REFERENCE, Wire.VDE, to_guest=2.0, to_host=3.0),
         GuestToGuest(),
         VhostFrames(),

@@ -25,19 +25,19 @@ class UserTcp:
         Row("to_host", "guest to host", "Gbit/s", _AS_FAST),
     )
 
-    def __init__(self, uplink: Uplink) -> None:
-        long = uplink is Uplink.USER_LONG
-        self.name = "user-tcp-long" if long else "user-tcp"
-        what = f"-netdev vde, {'--vmnet-mtu=16384' if long else 'MTU 1500'}, TCG"
+    def __init__(self, name: str, uplink: Uplink = Uplink.USER, wire: Wire = Wire.VDE) -> None:
+        self.name = name
+        mtu = "--vmnet-mtu=16384" if uplink is Uplink.USER_LONG else "MTU 1500"
+        what = f"-netdev {wire.value}, {mtu}, TCG"
         self.title = f"TCP between a guest ({what}) and the host, --backend=user; {QEMU_USER}: MTU 1500"
-        self._uplink = uplink
+        self._uplink, self._wire = uplink, wire
         self._online = Online()
 
     def unavailable_reason(self) -> str | None:
         return guest_unavailable_reason()
 
     def measure(self, system: System, bench: Bench) -> Answer:
-        running, _ = self._online.get(system, bench.closing, self._uplink, Wire.VDE)
+        running, _ = self._online.get(system, bench.closing, self._uplink, self._wire)
         detail: dict[str, object] = {}
         values = streams(running, bench.effort.tcp_seconds, detail)
         return Answer({row.key: values[row.key] for row in self.rows}, detail)

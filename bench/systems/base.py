@@ -46,6 +46,8 @@ class Wire(enum.Enum):
     VHOST_USER = "vhost-user"
     #: QEMU's own end of a TAP.
     TAP = "tap"
+    #: The same, and a card without MSI-X, as that of vhost-user has to be.
+    TAP_WITHOUT_MSIX = "tap without MSI-X"
 
 
 class System(Protocol):

@@ -36,9 +36,14 @@ def stream(socket: Path) -> Card:
     return lambda number: netdev(f"stream,server=off,addr.type=unix,addr.path={socket}", number)
 
 
-def tap(interface: str) -> Card:
+#: A card's interrupt is a shared line then.
+_WITHOUT_MSIX = ",vectors=0"
+
+
+def tap(interface: str, *, msix: bool) -> Card:
     """An interface that is there already, with QEMU's offloads and without the kernel's own data path."""
-    return lambda number: netdev(f"tap,ifname={interface},script=no,downscript=no,vhost=off", number)
+    card = "" if msix else _WITHOUT_MSIX
+    return lambda number: netdev(f"tap,ifname={interface},script=no,downscript=no,vhost=off", number, card)
 
 
 def user(options: str) -> Card:
@@ -56,7 +61,7 @@ def vhost_user(sockets: Callable[[int], Path]) -> Card:
         return (
             *("-object", memory, "-machine", "memory-backend=shared"),
             *("-chardev", f"socket,id=wire,path={sockets(number)}"),
-            *netdev("vhost-user,chardev=wire", number, card=",vectors=0"),
+            *netdev("vhost-user,chardev=wire", number, card=_WITHOUT_MSIX),
         )
 
     return card

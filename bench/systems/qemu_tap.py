@@ -33,7 +33,7 @@ class QemuTap:
         return first_line(["qemu-system-x86_64", "--version"])
 
     def offers(self, uplink: Uplink, wire: Wire = Wire.VDE) -> bool:
-        return uplink is Uplink.HOST and wire is Wire.TAP
+        return uplink is Uplink.HOST and wire in (Wire.TAP, Wire.TAP_WITHOUT_MSIX)
 
     def start(self, uplink: Uplink, wire: Wire = Wire.TAP, guests: int = 1) -> Running:  # noqa: ARG002
         with ExitStack() as undo:
@@ -43,6 +43,5 @@ class QemuTap:
             namespace.run("ip", "tuntap", "add", "dev", _TAP, "mode", "tap", "user", user, "vnet_hdr")
             namespace.run("ip", "address", "add", f"{GATEWAY}/{PREFIX_LENGTH}", "dev", _TAP)
             namespace.run("ip", "link", "set", _TAP, "up")
-            return Running(
-                Path("/nonexistent"), 0.0, namespace, cards.tap(_TAP), undo.pop_all(), guest_inside=True
-            )
+            card = cards.tap(_TAP, msix=wire is Wire.TAP)
+            return Running(Path("/nonexistent"), 0.0, namespace, card, undo.pop_all(), guest_inside=True)

@@ -24,8 +24,13 @@ class VdeVmnet:
 
     name = OURS
 
-    def __init__(self, command: Path) -> None:
+    def __init__(self, command: Path, *options: str) -> None:
         self._command = command
+        self._options = options
+
+    def with_options(self, *options: str) -> VdeVmnet:
+        """The same program, started with these as well."""
+        return VdeVmnet(self._command, *self._options, *options)
 
     def unavailable_reason(self) -> str | None:
         return None if os.access(self._command, os.X_OK) else f"{self._command} is not there; run make build"
@@ -38,8 +43,9 @@ class VdeVmnet:
 
     def start(self, uplink: Uplink, wire: Wire = Wire.VDE, guests: int = 1) -> Running:
         if uplink in (Uplink.USER, Uplink.USER_LONG):
-            return self._start_user(_LONG if uplink is Uplink.USER_LONG else None)
+            return self._start_user(_LONG if uplink is Uplink.USER_LONG else None, wire, guests)
         options = [
+            *self._options,
             f"--vde-group={socket_group()}",
             f"--backend={'none' if uplink is Uplink.NONE else 'linux'}",
         ]
@@ -49,29 +55,14 @@ class VdeVmnet:
             options.append("--vmnet-disable-dhcp")
 
         def command(folder: Path) -> list[str]:
-            path = place(folder)
-            if wire is Wire.STREAM:
-                where = ["--stream", str(path)]
-            elif wire is Wire.VHOST_USER:
-                # Plugs are there as well, for those who are idle beside the guests.
-                where = [str(path)]
-                where += [f"--vhost-user={vhost_user_socket(path, number)}" for number in range(guests)]
-            else:
-                where = [str(path)]
-            return [str(self._command), *options, *pidfile(folder), *where]
+            return [str(self._command), *options, *pidfile(folder), *_where(place(folder), wire, guests)]
 
-        def card(path: Path) -> cards.Card:
-            if wire is Wire.STREAM:
-                return cards.stream(path)
-            if wire is Wire.VHOST_USER:
-                return cards.vhost_user(lambda number: vhost_user_socket(path, number))
-            return cards.vde(path)
+        return start(command, None if uplink is Uplink.NONE else Namespace(), lambda path: _card(path, wire))
 
-        return start(command, None if uplink is Uplink.NONE else Namespace(), card)
-
-    def _start_user(self, mtu: int | None) -> Running:
+    def _start_user(self, mtu: int | None, wire: Wire, guests: int) -> Running:
         """Without privilege, in a namespace; its port of iperf3 leads to the guest."""
         options = [
+            *self._options,
             "--backend=user",
             f"--vmnet-gateway={GATEWAY}",
             "--vmnet-disable-dhcp",
@@ -83,9 +74,27 @@ class VdeVmnet:
             for one in (folder, folder / "run"):
                 one.chmod(0o777)
             account = unprivileged_account().command_prefix()
-            return [*account, str(self._command), *options, *pidfile(folder), str(place(folder))]
+            where = _where(place(folder), wire, guests)
+            return [*account, str(self._command), *options, *pidfile(folder), *where]
 
-        running = start(command, Namespace(), cards.vde)
+        running = start(command, Namespace(), lambda path: _card(path, wire))
         running.guest_address = "127.0.0.1"
         running.guest_mtu = mtu or running.guest_mtu
         return running
+
+
+def _where(path: Path, wire: Wire, guests: int) -> list[str]:
+    if wire is Wire.STREAM:
+        return ["--stream", str(path)]
+    if wire is Wire.VHOST_USER:
+        # Plugs are there as well, for those who are idle beside the guests.
+        return [str(path), *(f"--vhost-user={vhost_user_socket(path, number)}" for number in range(guests))]
+    return [str(path)]
+
+
+def _card(path: Path, wire: Wire) -> cards.Card:
+    if wire is Wire.STREAM:
+        return cards.stream(path)
+    if wire is Wire.VHOST_USER:
+        return cards.vhost_user(lambda number: vhost_user_socket(path, number))
+    return cards.vde(path)

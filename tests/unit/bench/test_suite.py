@@ -27,9 +27,12 @@ _PROMISES = [
     ("user-tcp", QEMU_USER, "to_host", Relation.AT_LEAST, 1.2),
     ("user-tcp-long", QEMU_USER, "to_guest", Relation.AT_LEAST, 1.2),
     ("user-tcp-long", QEMU_USER, "to_host", Relation.AT_LEAST, 1.2),
+    ("user-vhost-tcp", QEMU_USER, "to_guest", Relation.AT_LEAST, 1.2),
+    ("user-vhost-tcp", QEMU_USER, "to_host", Relation.AT_LEAST, 1.2),
     ("pairs-1-64", REFERENCE, "frames_per_second", Relation.AT_LEAST, 1.35),
     ("pairs-4-64", REFERENCE, "frames_per_second", Relation.AT_LEAST, 4.0),
     ("round-trip", REFERENCE, "p50", Relation.AT_MOST, 0.9),
+    ("round-trip-busy-poll", REFERENCE, "p50", Relation.AT_MOST, 0.9),
 ]
 #: Those that ours is held to by itself. "Within 3 %" of the same without idle neighbours.
 _OWN = [

@@ -43,7 +43,7 @@ def test_a_guest_on_vhost_user_shares_all_its_memory() -> None:
 
 
 def test_the_rivals_tap_has_no_help_of_the_kernel() -> None:
-    assert "tap,id=net0,ifname=tap7,script=no,downscript=no,vhost=off" in cards.tap("tap7")(0)
+    assert "tap,id=net0,ifname=tap7,script=no,downscript=no,vhost=off" in cards.tap("tap7", msix=True)(0)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,8 @@ def test_the_rivals_tap_has_no_help_of_the_kernel() -> None:
     [
         cards.vde(Path("/s")),
         cards.stream(Path("/s")),
-        cards.tap("t"),
+        cards.tap("t", msix=True),
+        cards.tap("t", msix=False),
         cards.vhost_user(lambda number: Path(f"/{number}")),
     ],
 )
