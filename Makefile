@@ -17,11 +17,13 @@ PYTHON := $(VENV)/bin/python
 BASE_PYTHON ?= python3
 export CARGO_TERM_COLOR ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Also of the pip that maturin calls.
+export PIP_QUIET := 1
 
 ENGINE_SOURCES := $(shell find rust/engine rust/bindings -name '*.rs' -o -name Cargo.toml 2>/dev/null) \
 	Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help run demo install install.bin uninstall test transfer unit lint type fmt e2e bench fuzz-smoke docs \
+.PHONY: help dev run demo install install.bin uninstall test transfer unit lint type fmt e2e bench fuzz-smoke docs \
 	clean build macos-check macos-wheel packages-run packages-test packages-bench
 
 help: ## this list
@@ -41,15 +43,23 @@ packages-bench:
 $(VENV)/.tools: pyproject.toml
 	@tools/packages build
 	$(BASE_PYTHON) -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --upgrade pip
-	$(PYTHON) -m pip install --quiet --group dev
+	$(PYTHON) -m pip install --upgrade pip
+	$(PYTHON) -m pip install --group build
 	@touch $@
 
+# maturin would install the group dev unless told which.
 $(VENV)/.engine: $(VENV)/.tools $(ENGINE_SOURCES)
-	$(VENV)/bin/maturin develop --release --quiet
+	$(VENV)/bin/maturin develop --release --group build --quiet
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.tools
+	$(PYTHON) -m pip install --group dev
 	@touch $@
 
 build: $(VENV)/.engine ## the virtual environment with the compiled engine
+
+# The same, and what tests, linters and benchmarks need.
+dev: build $(VENV)/.dev
 
 # -- use -----------------------------------------------------------------------------------------------
 
@@ -79,41 +89,41 @@ uninstall: ## what `make install` installed; by the installed program itself
 
 # -- checks --------------------------------------------------------------------------------------------
 
-lint: build type ## ruff, mypy, clippy, rustfmt, style tests
+lint: dev type ## ruff, mypy, clippy, rustfmt, style tests
 	$(VENV)/bin/ruff check python tests bench
 	$(VENV)/bin/ruff format --check python tests bench
 	cargo fmt --all --check
 	cargo clippy --release --all-targets --workspace --quiet -- -D warnings
 	$(PYTHON) -m pytest -q tests/style
 
-type: build ## mypy --strict, for Linux and macOS, and the native module against its stub
+type: dev ## mypy --strict, for Linux and macOS, and the native module against its stub
 	$(VENV)/bin/mypy
 	@# As a Mac's Python has it: what only Linux runs is left out.
 	$(VENV)/bin/mypy --platform darwin --cache-dir .mypy_cache/darwin --follow-imports=silent \
 		$$(find python/vde_vmnet -name '*.py' ! -path '*/uplinks/linux/*' ! -name undo_steps.py)
 	$(PYTHON) -m mypy.stubtest vde_vmnet._engine
 
-fmt: build ## format everything
+fmt: dev ## format everything
 	$(VENV)/bin/ruff check --fix --quiet python tests bench || true
 	$(VENV)/bin/ruff format --quiet python tests bench
 	cargo fmt --all
 
-unit: build ## tests that need no root and take seconds
+unit: dev ## tests that need no root and take seconds
 	cargo test --release --workspace --quiet
 	$(PYTHON) -m pytest -q tests/unit tests/engine
 
-e2e: packages-test build ## real sockets, namespaces and guests
+e2e: packages-test dev ## real sockets, namespaces and guests
 	$(PYTHON) -m pytest -v tests/system tests/e2e
 
-transfer: packages-test build ## 1 GiB from each guest to the next, on every kind of port at once, by checksum
+transfer: packages-test dev ## 1 GiB from each guest to the next, on every kind of port at once, by checksum
 	VDE_VMNET_TRANSFER_MIB=1024 $(PYTHON) -m pytest -v -s tests/e2e/test_all_kinds.py
 
 test: packages-test lint unit e2e fuzz-smoke ## everything CI runs
 
-bench: packages-bench build ## side by side with vde_switch, passt, QEMU; BENCH_ARGS for options
+bench: packages-bench dev ## side by side with vde_switch, passt, QEMU; BENCH_ARGS for options
 	$(PYTHON) -m bench.run $(BENCH_ARGS)
 
-docs: build ## the generated pages of docs/reference, manual pages and completion scripts
+docs: dev ## the generated pages of docs/reference, manual pages and completion scripts
 	$(PYTHON) tools/render-docs
 
 macos-check: build ## type-check the Rust half for both kinds of Mac, without one
@@ -122,7 +132,7 @@ macos-check: build ## type-check the Rust half for both kinds of Mac, without on
 macos-wheel: build ## a wheel for each kind of Mac, in build/macos
 	@tools/macos wheel
 
-fuzz-smoke: build ## each fuzz target for FUZZ_SECONDS (30)
+fuzz-smoke: dev ## each fuzz target for FUZZ_SECONDS (30)
 	cd rust/fuzz && cargo build --release --quiet
 	@# At the same time: neither half uses more than one processor.
 	$(PYTHON) -m tests.fuzz --seconds $${FUZZ_SECONDS:-30} & python=$$!; status=0; \
