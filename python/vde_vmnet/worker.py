@@ -27,7 +27,7 @@ from vde_vmnet.keeper import STOP_SIGNALS, KeeperChannel, let_stop_signals_in
 from vde_vmnet.log import about
 from vde_vmnet.ports.base import UPLINK_PORT, Greeter, Listener
 from vde_vmnet.uplinks.base import OpenedUplink
-from vde_vmnet.uplinks.followers import Followers
+from vde_vmnet.uplinks.followers import Followers, LaterFollowers
 from vde_vmnet.uplinks.leases import LeaseTable
 from vde_vmnet.uplinks.linux.dnsmasq import LeaseEvent, lease_event
 
@@ -107,6 +107,7 @@ class _Worker:
         self._leases: OrderedDict[str, str] = OrderedDict()
         self._lease_table = LeaseTable()
         self._followers = Followers(opened.followed, self._lead_forward)
+        self._later_followers = LaterFollowers(self._forward)
         self._service_buffer = b""
         self._ended: asyncio.Future[None]
 
@@ -132,6 +133,7 @@ class _Worker:
             self._stop,
             self._reserve,
             self._forward,
+            self._later_followers,
             self._reload,
             time.time(),
         )
@@ -293,6 +295,7 @@ class _Worker:
         if lease.kind == "ack":
             self._lease_table.given(lease.mac, lease.address, lease.name, time.time())
             self._followers.lease(lease.mac, lease.address, lease.name)
+            self._later_followers.lease(lease.mac, lease.address, lease.name)
             if self._opened.on_lease is not None:
                 self._opened.on_lease(lease.mac, lease.address, lease.name)
         elif lease.kind in ("release", "decline"):

@@ -132,7 +132,7 @@ def test_ways_in_are_opened_and_closed(observed: Observed) -> None:
         assert client.forwards() == [way, here, named]
         client.remove_forward(named)
     else:
-        with pytest.raises(UnavailableError, match="from the start only"):
+        with pytest.raises(UnavailableError, match="no guest of that name"):
             client.add_forward(named)
         datagrams = Forward(protocol="udp", host_port=5353, guest=station.address, guest_port=53)
         client.add_forward(datagrams)

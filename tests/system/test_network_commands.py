@@ -89,8 +89,13 @@ def test_a_guest_seen_and_changed_by_command(network: Daemon, tmp_path: Path) ->
         said("forward", "add", "udp:5353:192.168.105.77:53")
         assert "udp\t-\t5353\t192.168.105.77\t53" in said("forward", "list")
         said("forward", "remove", "udp:5353:192.168.105.77:53")
-        late = command(network.host, "forward", "add", "udp:5353:web:53", path)
-        assert late.returncode == 3 and "--forward" in late.stderr, "names are followed from the start only"
+        nobody = command(network.host, "forward", "add", "udp:5353:nobody:53", path)
+        assert nobody.returncode == 3 and "reserve an address" in nobody.stderr
+        said("forward", "add", "udp:5353:web:53")
+        assert "udp\t-\t5353\tweb\t53" in said("forward", "list")
+        assert f"5353 : {address} . 53" in network.host.run("nft", "list", "ruleset")
+        said("forward", "remove", "udp:5353:web:53")
+        assert f"{address} . 53" not in network.host.run("nft", "list", "ruleset")
         assert address in said("fdb")
         assert said("kick", address)
         assert "kicked" in said("logs")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from vde_vmnet.addresses import Forward, NamedForward, Reservation
 from vde_vmnet.ports.base import Listener
 from vde_vmnet.uplinks.base import OpenedUplink
+from vde_vmnet.uplinks.followers import LaterFollowers
 from vde_vmnet.wire.leases import Lease
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Network:
     reserve: Callable[[Reservation, bool], None]
     #: Opens a way in to a guest, or (False) closes it, on uplinks without ``ways_in``. Raises VdeVmnetError.
     forward: Callable[[Forward, bool], None]
+    #: The same for guests by name or MAC address.
+    followers: LaterFollowers
     #: Has services look again; what they did. Raises VdeVmnetError.
     reload: Callable[[], str]
     #: When it was ready, in seconds since 1970.

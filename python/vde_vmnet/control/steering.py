@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import IPv4Address
 
 from vde_vmnet.addresses import Forward, MacAddress, NamedForward, Reservation
@@ -154,12 +155,24 @@ class Steered:
             ways.add(rule) if on else ways.remove(rule)
         elif isinstance(rule, Forward):
             self._network.forward(rule, on)
+        elif on:
+            self._network.followers.add(rule, self._address(rule))
         else:
-            raise Refused(
-                "unavailable",
-                f"{rule}: this uplink follows a guest's name or MAC address from the start only",
-                "Give the guest's address, or start the daemon again with --forward",
-            )
+            self._network.followers.remove(rule)
+
+    def _address(self, rule: NamedForward) -> IPv4Address:
+        """The guest's, by a lease or a reservation."""
+        for lease in self._network.leases.current(time.time()):
+            if isinstance(lease.address, IPv4Address) and rule.is_for(lease.mac or "", lease.name):
+                return lease.address
+        for one in (*self._given, *self._reservations.values()):
+            if rule.is_for(str(one.mac), one.name):
+                return one.address
+        raise Refused(
+            "unavailable",
+            f"{rule}: no guest of that name or MAC address has a lease or a reservation",
+            "Add it when the guest is up, reserve an address for it, or give one",
+        )
 
 
 def _of_the_command_line(option: str) -> Refused:
