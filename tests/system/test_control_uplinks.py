@@ -133,7 +133,7 @@ def test_ways_in_are_opened_and_closed(observed: Observed) -> None:
         client.remove_forward(named)
     else:
         with pytest.raises(UnavailableError, match="no guest of that name"):
-            client.add_forward(named)
+            client.add_forward(Forward(host_port=5353, guest="nobody", guest_port=53))
         datagrams = Forward(protocol="udp", host_port=5353, guest=station.address, guest_port=53)
         client.add_forward(datagrams)
         assert client.forwards() == [way, here, datagrams]
@@ -145,6 +145,29 @@ def test_ways_in_are_opened_and_closed(observed: Observed) -> None:
     client.add_forward(way)  # the port is free again
     assert reaches(host, station, way)
     client.remove_forward(way)
+
+
+def test_a_way_in_that_is_added_follows_its_guest(observed: Observed) -> None:
+    client, station, _, host = observed
+    ways = [
+        Forward(host_port=2226, guest=station.mac, guest_port=9),
+        Forward(host_port=2227, guest="oak", guest_port=10),
+    ]
+    client.add_reservation(station.mac, "192.168.105.96", "oak")
+    station.request_lease()
+    for way in ways:
+        client.add_forward(way)
+        assert reaches(host, station, way)
+    client.remove_reservation(station.mac)
+    client.add_reservation(station.mac, "192.168.105.95", "oak")
+    station.request_lease()
+    assert station.address == "192.168.105.95"
+    assert [reaches(host, station, way) for way in ways] == [True, True]
+    assert client.forwards() == ways
+    for way in ways:
+        client.remove_forward(way)
+        assert not reaches(host, station, way)
+    client.remove_reservation(station.mac)
 
 
 def test_ways_in_beside_those_of_the_command_line() -> None:
