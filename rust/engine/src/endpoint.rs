@@ -156,7 +156,7 @@ impl Endpoint {
 
     /// Do not read it until the alarm that the caller sets; `false` when the loop comes back sooner anyway.
     pub(crate) fn begin_rest(&mut self) -> bool {
-        let can = !self.alarm && self.paused.is_none() && !self.port.holds_frames();
+        let can = !self.alarm && self.paused.is_none() && self.port.may_rest();
         if can {
             (self.alarm, self.resting) = (true, true);
         }

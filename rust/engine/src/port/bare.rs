@@ -131,6 +131,10 @@ impl Port for Bare {
         self.inner.holds_frames()
     }
 
+    fn may_rest(&self) -> bool {
+        self.inner.may_rest()
+    }
+
     fn health(&mut self) -> Result<(), Down> {
         self.inner.health()
     }

@@ -153,6 +153,11 @@ pub trait Port: Send {
         false
     }
 
+    /// Whether it may be left unread for a moment: nothing that has been read waits in it.
+    fn may_rest(&self) -> bool {
+        !self.holds_frames()
+    }
+
     /// Bytes that whoever sends into this port may have under way before it must wait for us to read, as far as can
     /// be told: only such a port may be left unread for a moment so that more is read at once. Frames take some more
     /// room than their length.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Loop;
 use crate::gather::Turn;
+use crate::pool::BATCH;
 use crate::switch::Slot;
 use crate::sys::Report;
 
@@ -60,6 +61,7 @@ impl Loop {
             bytes: self.batch.bytes(),
             rx_bytes: endpoint.counters.rx_bytes,
             tx_bytes: endpoint.counters.tx_bytes,
+            full: self.batch.len() == BATCH || self.batch.room_bytes() == 0,
         };
         let Some(rest) = endpoint.gather.after(turn, room, self.now) else { return };
         if endpoint.begin_rest() {

@@ -25,6 +25,10 @@ const TO_GUEST: usize = 0;
 const FROM_GUEST: usize = 1;
 const RINGS: usize = 2;
 
+/// What an entry of the ring from the guest counts as, in bytes. Chosen: what a small frame counts as, so that the
+/// ring is full with so many of those; a super-frame has up to 19 entries where tables were not agreed on.
+const ROOM_AN_ENTRY: usize = 3 << 10;
+
 /// One ring and its descriptors.
 #[derive(Default)]
 struct Queue {
@@ -102,6 +106,11 @@ impl Device {
     /// Whether the front end has taken back what it shared.
     pub(super) fn is_cut(&self) -> bool {
         self.memory.is_cut()
+    }
+
+    /// See [`Port::sender_room`](crate::port::Port::sender_room): an entry of the ring for each frame.
+    pub(super) fn sender_room(&self) -> usize {
+        self.queues[FROM_GUEST].ring.size() * ROOM_AN_ENTRY
     }
 
     /// A batch from the guest. Says how many buffers were taken; none mean that a kick will say when there are more.

@@ -50,6 +50,7 @@ pub struct VhostUser {
     /// Messages were left for the next turn.
     more: bool,
     offloads: Offloads,
+    sender_room: usize,
 }
 
 impl VhostUser {
@@ -70,7 +71,14 @@ impl VhostUser {
         descriptor::set_nonblocking(fd).map_err(unusable)?;
         let connection = Connection::new(own).map_err(unusable)?;
         let descriptor = connection.as_raw_fd();
-        Ok(Self { connection, descriptor, restless: true, more: true, offloads: Offloads::NONE })
+        Ok(Self {
+            connection,
+            descriptor,
+            restless: true,
+            more: true,
+            offloads: Offloads::NONE,
+            sender_room: 0,
+        })
     }
 
     /// Why the port is lost, after `error`.
@@ -122,6 +130,7 @@ impl Port for VhostUser {
         self.announce(batch);
         let mut device = self.connection.device();
         self.offloads = device.offloads();
+        self.sender_room = device.sender_room();
         let taken = if batch.room() > 0 { device.take(batch) } else { Ok(1) };
         let is_cut = device.is_cut();
         drop(device);
@@ -160,6 +169,14 @@ impl Port for VhostUser {
 
     fn sender_waits(&self) -> bool {
         true
+    }
+
+    fn may_rest(&self) -> bool {
+        !self.more // what waits, waits in the guest's ring
+    }
+
+    fn sender_room(&self) -> Option<usize> {
+        Some(self.sender_room)
     }
 
     fn offloads(&self) -> Offloads {

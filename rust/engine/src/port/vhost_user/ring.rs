@@ -96,6 +96,10 @@ impl Ring {
         self.layout.is_some()
     }
 
+    pub(super) fn size(&self) -> usize {
+        self.size.into()
+    }
+
     pub(super) fn next(&self) -> u16 {
         self.next
     }
