@@ -341,12 +341,10 @@ mod tests {
     #[test]
     fn a_guest_that_makes_a_super_frame_in_each_rest_need_not_kick() {
         let mut sender = Sender::with_room(RING);
-        let mut came = 0;
-        for _ in 0..1_000 {
+        for turn in 0..1_000 {
             // As fast as it can, and no faster for being left alone.
-            let pause = sender.rests.last().copied().filter(|_| came > 20).unwrap_or(micros(200));
+            let pause = sender.rests.last().copied().filter(|_| turn > 20).unwrap_or(micros(200));
             sender.turn(pause, (pause.as_micros() / 190).max(1) as usize, 64_000, 132);
-            came += 1;
         }
         assert_eq!(sender.rests.last(), Some(&LONGEST_WITH_ROOM));
         assert!(sender.rests.len() > 900, "{}", sender.rests.len());

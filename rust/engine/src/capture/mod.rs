@@ -8,6 +8,7 @@
 //! where it enters one of them and where it leaves through one, once for each endpoint that it is given to, as it
 //! was received: before a super-frame is cut or frames are joined, and before a full queue may drop it.
 
+pub(crate) mod pace;
 pub(crate) mod writer;
 
 use std::sync::Arc;
@@ -197,6 +198,7 @@ impl Tap {
 
     fn publish(&self) {
         self.records.publish();
+        self.control.count(self.frames, self.dropped);
         self.control.wake();
     }
 

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::pace::{Look, Pace};
 use crate::port::descriptor;
-use crate::sys::{self, Consumer, Interest, Poller, Waker, WakerEnd};
+use crate::sys::{self, Consumer, Interest, OwnShare, Poller, Waker, WakerEnd};
 
 /// How long it waits for more after it has written all there was. Chosen: a full-speed stream of full frames fills
 /// a megabyte in that time, a quarter of the default buffer, and waking it costs the loop nothing then.
@@ -35,6 +36,9 @@ pub(crate) struct Control {
     waker: Waker,
     asleep: AtomicBool,
     gone: AtomicBool,
+    /// Frames that were put into the ring, and that found no room.
+    frames: AtomicU64,
+    dropped: AtomicU64,
     /// Set once at the end of the capture: what the file ends with.
     last: OnceLock<Vec<u8>>,
     hurry: AtomicBool,
@@ -44,7 +48,8 @@ impl Control {
     fn new() -> io::Result<(Arc<Self>, WakerEnd)> {
         let (waker, end) = Waker::new()?;
         let [asleep, gone, hurry] = [false; 3].map(AtomicBool::new);
-        Ok((Arc::new(Self { waker, asleep, gone, last: OnceLock::new(), hurry }), end))
+        let [frames, dropped] = [0; 2].map(AtomicU64::new);
+        Ok((Arc::new(Self { waker, asleep, gone, frames, dropped, last: OnceLock::new(), hurry }), end))
     }
 
     /// Something was published. Costs the loop a system call only after a quiet time.
@@ -54,6 +59,12 @@ impl Control {
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             self.waker.wake();
         }
+    }
+
+    /// So many frames were put into the ring in all, and so many found no room.
+    pub(crate) fn count(&self, frames: u64, dropped: u64) {
+        self.frames.store(frames, Ordering::Relaxed);
+        self.dropped.store(dropped, Ordering::Relaxed);
     }
 
     /// The capture is over: write what there is, then `last`.
@@ -151,6 +162,7 @@ pub(crate) fn start(
 
 impl Writer {
     fn run(&mut self) -> io::Result<End> {
+        let (mut pace, share) = (Pace::new(Instant::now()), OwnShare::open());
         loop {
             let over = self.control.last.get().is_some();
             let mut busy = false;
@@ -166,6 +178,10 @@ impl Writer {
                     Ok(count) => {
                         self.records.consume(count);
                         self.taken = Instant::now();
+                        let nap = pace.wrote(count, self.taken, || self.look(&share)).filter(|_| !over);
+                        if nap.is_some() {
+                            self.wait(nap, false)?;
+                        }
                     }
                     Err(error) => self.wait_for_room(&error)?,
                 }
@@ -182,6 +198,11 @@ impl Writer {
                 self.sleep()?;
             }
         }
+    }
+
+    fn look(&self, share: &OwnShare) -> Look {
+        let frames = self.control.frames.load(Ordering::Relaxed);
+        Look { share: share.get(), frames, dropped: self.control.dropped.load(Ordering::Relaxed) }
     }
 
     /// Everything else has been written.

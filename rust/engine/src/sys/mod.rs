@@ -39,7 +39,7 @@ mod timer;
 mod waker;
 
 pub(crate) use exact::be_punctual;
-pub(crate) use idle::run_when_idle;
+pub(crate) use idle::{OwnShare, run_when_idle};
 pub(crate) use many::Many;
 pub(crate) use poller::Poller;
 pub(crate) use ring::{Consumer, Producer, ring};
