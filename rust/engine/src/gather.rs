@@ -116,14 +116,13 @@ pub(crate) struct Gather {
 impl Default for Gather {
     fn default() -> Self {
         let (rest, penalty) = (FIRST, FIRST_PENALTY);
-        let not_before = None;
         Self {
             window: None,
             bulk: false,
             rest,
             rested: false,
             misses: 0,
-            not_before,
+            not_before: None,
             penalty,
             pace: 0,
             slow: 0,

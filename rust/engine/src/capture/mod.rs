@@ -8,7 +8,7 @@
 //! where it enters one of them and where it leaves through one, once for each endpoint that it is given to, as it
 //! was received: before a super-frame is cut or frames are joined, and before a full queue may drop it.
 
-pub(crate) mod pace;
+mod pace;
 pub(crate) mod writer;
 
 use std::sync::Arc;

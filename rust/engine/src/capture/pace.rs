@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::sys::Share;
+
 /// Bytes a second. Measured on two processors: a saturated pair of full frames keeps at least nine tenths of its rate
 /// up to about this, and loses more beyond.
 const BUSY_RATE: u64 = 32 << 20;
@@ -21,13 +23,6 @@ const WINDOW: Duration = Duration::from_millis(20);
 /// A shorter wait is not worth a timer; a longer one would keep the end of the capture waiting.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(20);
-
-/// For how long a thread has run, and waited for a processor, since it was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Share {
-    pub(crate) ran: Duration,
-    pub(crate) waited: Duration,
-}
 
 /// What is known at one moment; all of it only grows.
 #[derive(Clone, Copy, Default)]

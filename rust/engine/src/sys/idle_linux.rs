@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use crate::capture::pace::Share;
+use super::Share;
 
 /// Let the calling thread run only in what the others leave over. A refusal leaves it as it was.
 pub(crate) fn run_when_idle() {

@@ -1,7 +1,7 @@
 //! A thread that runs when nobody else wants the processor: the background class.
 #![allow(unsafe_code)]
 
-use crate::capture::pace::Share;
+use super::Share;
 
 /// Let the calling thread run only in what the others leave over. A refusal leaves it as it was.
 pub(crate) fn run_when_idle() {

@@ -68,6 +68,13 @@ pub(crate) struct Report {
     pub(crate) broken: bool,
 }
 
+/// For how long a thread has run, and waited for a processor, since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) ran: Duration,
+    pub(crate) waited: Duration,
+}
+
 /// Reports taken from the kernel at once; more come with the next call.
 const REPORTS: usize = 256;
 
