@@ -132,11 +132,11 @@ macos-check: build ## type-check the Rust half for both kinds of Mac, without on
 macos-wheel: build ## a wheel for each kind of Mac, in build/macos
 	@tools/macos wheel
 
-fuzz-smoke: dev ## each fuzz target for FUZZ_SECONDS (30)
+fuzz-smoke: dev ## each fuzz target for FUZZ_SECONDS (20)
 	cd rust/fuzz && cargo build --release --quiet
 	@# At the same time: neither half uses more than one processor.
-	$(PYTHON) -m tests.fuzz --seconds $${FUZZ_SECONDS:-30} & python=$$!; status=0; \
-	(cd rust/fuzz && cargo run --release --quiet -- --seconds $${FUZZ_SECONDS:-30}) || status=1; \
+	$(PYTHON) -m tests.fuzz --seconds $${FUZZ_SECONDS:-20} & python=$$!; status=0; \
+	(cd rust/fuzz && cargo run --release --quiet -- --seconds $${FUZZ_SECONDS:-20}) || status=1; \
 	wait $$python || status=1; exit $$status
 
 clean: ## remove what these targets made
