@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.world import PAGE, World
 from tests.support.netns import Namespace
 from tests.support.station import Station
-from tests.system.user_uplink import GATEWAY, UserNetwork
+from tests.system.user_uplink import GATEWAY, UserNetwork, wait_for_address6
 from vde_vmnet.demo.accounts import credentials_of
 from vde_vmnet.demo.netns import entered
 from vde_vmnet.demo.traffic import HttpServer, ThroughputServer, fetch
@@ -86,16 +86,6 @@ def test_ipv6_out(network: UserNetwork, stations: tuple[Station, Station]) -> No
     network.world.web6.clients.clear()
     assert fetch(alpha.namespace.path, World.WORLD6, World.PORT) == PAGE
     assert network.world.web6.clients == [World.HOST6]
-
-
-def wait_for_address6(station: Station, prefix: str) -> None:
-    """Until the station has made itself an address of the prefix and knows that nobody else has it."""
-    start = prefix.rstrip(":")
-    while not any(
-        start in line and "tentative" not in line
-        for line in station.namespace.run("ip", "-6", "-o", "address", "show", "dev", "eth0").splitlines()
-    ):
-        station.namespace.run("ip", "-6", "route", "get", "::1")
 
 
 def test_udp_out(network: UserNetwork, stations: tuple[Station, Station]) -> None:

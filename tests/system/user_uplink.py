@@ -18,7 +18,7 @@ from vde_vmnet.demo.accounts import unprivileged_account
 from vde_vmnet.demo.daemon_process import DaemonProcess
 from vde_vmnet.demo.netns import entered
 
-__all__ = ["GATEWAY", "UserNetwork"]
+__all__ = ["GATEWAY", "UserNetwork", "wait_for_address6"]
 
 GATEWAY = "192.168.105.1"
 
@@ -77,3 +77,13 @@ class UserNetwork:
     def _end(self) -> None:
         self.daemon.process.kill()
         self.daemon.process.wait()
+
+
+def wait_for_address6(station: Station, prefix: str) -> None:
+    """Until the station has made itself an address of the prefix and knows that nobody else has it."""
+    start = prefix.rstrip(":")
+    while not any(
+        start in line and "tentative" not in line
+        for line in station.namespace.run("ip", "-6", "-o", "address", "show", "dev", "eth0").splitlines()
+    ):
+        station.namespace.run("ip", "-6", "route", "get", "::1")

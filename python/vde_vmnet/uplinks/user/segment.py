@@ -27,8 +27,10 @@ DHCP_GUESTS = 16
 #: Addresses at the end of the subnet that are no guest's.
 _OWN_ADDRESSES = 2
 #: What Ethernet carries everywhere.
-
 _MTU = 1500
+#: The host within the IPv6 prefix. libslirp advertises the router fe80::2, and answers whoever looks for it
+#: only where the host's address ends likewise (4.7, ``in6_equal_router`` in ip6.h).
+_HOST6 = 2
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Segment:
             "dhcp_start": str(self.ipv4.dhcp_start),
             "dhcp": dhcp,
             "prefix6": None if six is None else str(six.network_address),
-            "host6": None if six is None else str(six[1]),
+            "host6": None if six is None else str(six[_HOST6]),
             "nameserver6": None if six is None else str(six[3]),
             "domain": dnsmasq.DOMAIN,
             "mtu": self.engine_mtu,
