@@ -4,8 +4,8 @@ use super::checksum::Sum;
 use crate::frame;
 
 /// IP protocol numbers.
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 
 /// IPv6 extension headers that may stand before the transport header and mean nothing to it: hop-by-hop and
 /// destination options.
@@ -16,29 +16,29 @@ const VLAN_TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
 const TAG_LEN: usize = 4;
 
 /// Bytes of the VLAN tags that are looked behind.
-pub(super) const MOST_TAGS: usize = 2 * TAG_LEN;
+pub(crate) const MOST_TAGS: usize = 2 * TAG_LEN;
 
 const IPV6_HEADER_LEN: usize = 40;
 
 /// Which IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(crate) enum Version {
     V4,
     V6,
 }
 
 /// Offsets from the beginning of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layers {
-    pub(super) version: Version,
-    pub(super) network: usize,
-    pub(super) transport: usize,
-    pub(super) protocol: u8,
+pub(crate) struct Layers {
+    pub(crate) version: Version,
+    pub(crate) network: usize,
+    pub(crate) transport: usize,
+    pub(crate) protocol: u8,
 }
 
 /// Why there are no two headers to be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unlayered {
+pub(crate) enum Unlayered {
     /// Neither IPv4 nor IPv6.
     NotIp,
     /// A header does not fit into the frame, or says so itself.
@@ -51,7 +51,7 @@ pub(super) enum Unlayered {
 
 /// Look behind the Ethernet header and at most two VLAN tags. The network header is inside the frame then, the
 /// transport header need not be.
-pub(super) fn find(bytes: &[u8]) -> Result<Layers, Unlayered> {
+pub(crate) fn find(bytes: &[u8]) -> Result<Layers, Unlayered> {
     let mut network = frame::HEADER_LEN;
     let mut kind = type_before(bytes, network)?;
     for _ in 0..MOST_TAGS / TAG_LEN {
@@ -109,7 +109,7 @@ fn find_v6(packet: &[u8], network: usize) -> Result<Layers, Unlayered> {
 
 impl Layers {
     /// The addresses in the network header.
-    pub(super) fn addresses<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn addresses<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         match self.version {
             Version::V4 => &bytes[self.network + 12..self.network + 20],
             Version::V6 => &bytes[self.network + 8..self.network + 40],
@@ -117,7 +117,7 @@ impl Layers {
     }
 
     /// Where the packet ends, as its header says, from the beginning of the frame.
-    pub(super) fn packet_end(&self, bytes: &[u8]) -> usize {
+    pub(crate) fn packet_end(&self, bytes: &[u8]) -> usize {
         let word = |at: usize| {
             usize::from(u16::from_be_bytes([bytes[self.network + at], bytes[self.network + at + 1]]))
         };
@@ -128,13 +128,13 @@ impl Layers {
     }
 
     /// The sum of the pseudo-header for a transport header and data of `len` bytes (RFC 9293 3.1, RFC 8200 8.1).
-    pub(super) fn pseudo_header(&self, bytes: &[u8], len: usize) -> Sum {
+    pub(crate) fn pseudo_header(&self, bytes: &[u8], len: usize) -> Sum {
         // A frame's payload fits into 16 bits: the longest frame is an IP packet of 65 535 bytes.
         Sum::default().with(self.addresses(bytes)).with_word(u16::from(self.protocol)).with_word(len as u16)
     }
 
     /// Write the lengths that the network header has in a frame of this length, and the sum that goes with it.
-    pub(super) fn set_network_len(&self, bytes: &mut [u8]) {
+    pub(crate) fn set_network_len(&self, bytes: &mut [u8]) {
         let (len, network) = (bytes.len() - self.network, self.network);
         match self.version {
             Version::V4 => {

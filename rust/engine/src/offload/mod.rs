@@ -15,7 +15,7 @@
 pub mod adopt;
 pub mod checksum;
 pub mod coalesce;
-mod layers;
+pub(crate) mod layers;
 pub mod segment;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -23,12 +23,12 @@ pub(crate) mod testing;
 mod tests;
 
 /// TCP's flag bits, in byte 13 of its header (RFC 9293, RFC 3168).
-mod tcp_flags {
-    pub(super) const FIN: u8 = 0x01;
-    pub(super) const SYN: u8 = 0x02;
-    pub(super) const RST: u8 = 0x04;
-    pub(super) const PSH: u8 = 0x08;
-    pub(super) const ACK: u8 = 0x10;
-    pub(super) const URG: u8 = 0x20;
-    pub(super) const CWR: u8 = 0x80;
+pub(crate) mod tcp_flags {
+    pub(crate) const FIN: u8 = 0x01;
+    pub(crate) const SYN: u8 = 0x02;
+    pub(crate) const RST: u8 = 0x04;
+    pub(crate) const PSH: u8 = 0x08;
+    pub(crate) const ACK: u8 = 0x10;
+    pub(crate) const URG: u8 = 0x20;
+    pub(crate) const CWR: u8 = 0x80;
 }

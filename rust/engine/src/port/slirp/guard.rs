@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::pep::segment;
 use super::{Config, Rule};
 use crate::frame;
 
@@ -234,21 +235,11 @@ fn begins_connection(flags: u8) -> bool {
 /// Take the urgent mark off a TCP header that [`Verdict::PassCalm`] names, and keep its checksum right.
 ///
 /// The data are then ordinary ones: urgency is a hint, and what follows it has cost libslirp an underflow
-/// (CVE-2026-9539). RFC 1624 says how the sum changes.
+/// (CVE-2026-9539).
 pub(super) fn calm(bytes: &mut [u8], tcp: usize) {
-    let Some(header) = bytes.get_mut(tcp..tcp + 20) else { return };
-    let old = [u16::from_be_bytes([header[12], header[13]]), u16::from_be_bytes([header[18], header[19]])];
-    header[13] &= !URG;
-    header[18..20].fill(0);
-    let new = [u16::from_be_bytes([header[12], header[13]]), 0];
-    let mut sum = u32::from(!u16::from_be_bytes([header[16], header[17]]));
-    for (old, new) in old.into_iter().zip(new) {
-        sum += u32::from(!old) + u32::from(new);
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    header[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    let Some(flags) = bytes.get(..tcp + 20).map(|bytes| bytes[tcp + 13]) else { return };
+    segment::replace(bytes, tcp, tcp + 13, &[flags & !URG]);
+    segment::replace(bytes, tcp, tcp + 18, &[0; 2]);
 }
 
 /// The most specific rule decides; without one, it is allowed. `rules` are sorted.

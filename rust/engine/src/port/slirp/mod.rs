@@ -22,6 +22,7 @@ use libc::{c_int, c_void};
 
 use self::guard::{Guard, Opens, Verdict};
 use self::library::{FORWARD_UDP, Library, RawConfig, Stack};
+use self::pep::Pep;
 use self::quota::Quota;
 use self::sockets::Sockets;
 use self::state::{CALLBACKS, State};
@@ -31,12 +32,13 @@ use crate::offload::checksum::{ChecksumOutsideFrame, finish_checksum};
 use crate::pool::{Batch, FrameRef, Received};
 use crate::stats::{Counters, DropReason};
 use crate::sys::Timer;
-use crate::vnet_header::{Need, Offloads, VnetHeader};
+use crate::vnet_header::Offloads;
 
 mod address;
 mod guard;
 mod library;
 mod output;
+mod pep;
 mod pieces;
 mod quota;
 mod sockets;
@@ -50,6 +52,10 @@ const MOST_SOCKETS: u64 = 4096;
 
 /// What the stack names when it waits for nothing, in milliseconds; anything shorter has a reason.
 const IDLE: u32 = 1000;
+
+/// The stack makes packets of TCP so long, at least. Chosen: it shuts its own window when there is no room for one more
+/// of them, so that they are no longer than a few of Ethernet's.
+const LONG: u16 = 8_000;
 
 /// The stack's clock stands still while it is not run, and what it times out is counted from there. Chosen: much
 /// less than the shortest of its times that matters, 10 s.
@@ -159,9 +165,9 @@ pub struct Slirp {
     alarm: Option<Instant>,
     /// What waits for a station's address can be sent now, which happens when the stack is run.
     settled: bool,
-    /// For frames that are changed before the stack sees them.
+    /// The frame that the stack is to see, which may be changed before, and what is said in a guest's name.
     scratch: Vec<u8>,
-    whole: Vec<u8>,
+    word: Vec<u8>,
     told_lost: u64,
     last_run: Instant,
 }
@@ -183,7 +189,9 @@ impl Slirp {
         let sockets = Sockets::new()?;
         let timer = Timer::new()?;
         sockets.add_own(timer.descriptor())?;
-        let state = Box::into_raw(Box::new(State::new(sockets, Quota::new(most_sockets()))));
+        let (quota, pep) = (Quota::new(most_sockets()), Pep::new(config.mtu, stack_mtu(config)));
+        let longest_piece = config.mtu.min(pieces::SURE);
+        let state = Box::into_raw(Box::new(State::new(sockets, quota, pep, longest_piece)));
         let raw = raw_config(config, &guard);
         // SAFETY: `raw` and what it points to outlive the call, which copies it; `state` and the callbacks live
         // longer than the stack.
@@ -202,7 +210,7 @@ impl Slirp {
             alarm: None,
             settled: false,
             scratch: Vec::new(),
-            whole: Vec::new(),
+            word: Vec::new(),
             told_lost: 0,
             last_run: Instant::now(),
         };
@@ -228,7 +236,8 @@ impl Slirp {
         unsafe { (self.library.pollfds_fill)(self.stack, &raw mut timeout, state::add_poll, self.opaque()) };
         self.state().sockets.end();
         let stack = Some(timeout).filter(|timeout| *timeout < IDLE).map(u64::from).map(Duration::from_millis);
-        let wait = [stack, self.state().next_timer()].into_iter().flatten().min();
+        let pep = self.state().pep.next_time().map(|time| time.saturating_duration_since(Instant::now()));
+        let wait = [stack, self.state().next_timer(), pep].into_iter().flatten().min();
         self.set_alarm(wait);
     }
 
@@ -269,60 +278,60 @@ impl Slirp {
         unsafe { (self.library.pollfds_poll)(self.stack, 0, state::get_events, self.opaque()) };
     }
 
-    fn input(&mut self, frame: &[u8], station: MacAddress, opens: Opens) {
+    fn input(&mut self, frame: &[u8]) {
         let Ok(len) = c_int::try_from(frame.len()) else { return };
-        self.state().quota.begin(station, opens);
         // SAFETY: the stack is ours and not running, and only reads `len` bytes of `frame`.
         unsafe { (self.library.input)(self.stack, frame.as_ptr(), len) };
-        self.state().quota.end();
+    }
+
+    /// Tell the stack in guests' names what is kept for them; it may have more then.
+    fn acknowledge(&mut self) {
+        let mut word = std::mem::take(&mut self.word);
+        while self.state().pep.tell(&mut word) {
+            self.input(&word);
+        }
+        self.word = word;
     }
 
     /// One frame of a guest; why not, when the stack does not get it.
-    fn admit(&mut self, frame: FrameRef<'_>) -> Result<(), DropReason> {
-        let header = frame.with_header().first_chunk().map_or_else(VnetHeader::default, VnetHeader::parse);
-        if header.need() == Need::Nothing {
-            return self.admit_finished(frame.ethernet());
-        }
-        // The stack verifies checksums. That of a super-frame is one over all of it.
-        let mut whole = std::mem::take(&mut self.whole);
+    fn admit(&mut self, frame: FrameRef<'_>, now: Instant) -> Result<(), DropReason> {
+        let mut whole = std::mem::take(&mut self.scratch);
         whole.clear();
         whole.extend_from_slice(frame.ethernet());
-        let result = match finish_checksum(header, &mut whole) {
-            Ok(_) => self.admit_finished(&whole),
+        // The stack verifies checksums. That of a super-frame is one over all of it.
+        let result = match finish_checksum(frame.header(), &mut whole) {
+            Ok(_) => self.admit_finished(&mut whole, now),
             Err(ChecksumOutsideFrame) => Err(DropReason::BadChecksumOffset),
         };
-        self.whole = whole;
+        self.scratch = whole;
         result
     }
 
-    fn admit_finished(&mut self, frame: &[u8]) -> Result<(), DropReason> {
+    fn admit_finished(&mut self, frame: &mut [u8], now: Instant) -> Result<(), DropReason> {
         let station = frame.get(6..).and_then(<[u8]>::first_chunk).copied().map(MacAddress);
         let station = station.ok_or(DropReason::Denied)?;
-        match self.guard.verdict(frame) {
-            Verdict::Deny => Err(DropReason::Denied),
-            Verdict::Forged => Err(DropReason::ForgedSource),
+        let opens = match self.guard.verdict(frame) {
+            Verdict::Deny => return Err(DropReason::Denied),
+            Verdict::Forged => return Err(DropReason::ForgedSource),
             Verdict::PassCalm { tcp } => {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                scratch.clear();
-                scratch.extend_from_slice(frame);
-                guard::calm(&mut scratch, tcp);
+                guard::calm(frame, tcp);
                 // It may open a connection as well as carry data of one.
-                let allowed = self.state().quota.allows(station, Opens::Always);
-                if allowed {
-                    self.input(&scratch, station, Opens::Always);
-                }
-                self.scratch = scratch;
-                if allowed { Ok(()) } else { Err(DropReason::NoSocket) }
+                Opens::Always
             }
             Verdict::Pass { opens, settles } => {
-                if !self.state().quota.allows(station, opens) {
-                    return Err(DropReason::NoSocket);
-                }
-                self.input(frame, station, opens);
                 self.settled |= settles;
-                Ok(())
+                opens
             }
+        };
+        if !self.state().quota.allows(station, opens) {
+            return Err(DropReason::NoSocket);
         }
+        if self.state().pep.hear_guest(frame, now) {
+            self.state().quota.begin(station, opens);
+            self.input(frame);
+            self.state().quota.end();
+        }
+        Ok(())
     }
 }
 
@@ -333,11 +342,16 @@ impl Port for Slirp {
     }
 
     fn receive(&mut self, batch: &mut Batch) -> Result<(), Down> {
+        let now = Instant::now();
         self.state().output.move_to(batch);
+        self.state().pep.look(now);
+        self.state().pep.send(batch, now);
         // What answers a guest goes out before more is fetched for it: the stack has 64 KiB under way, so that the
         // guest waits for this. Whatever is ready besides is reported again.
         if batch.is_empty() || (self.settled && batch.room() > 0) {
             self.run(batch)?;
+            self.acknowledge();
+            self.state().pep.send(batch, now);
             self.prepare_to_sleep();
         }
         if batch.is_empty() {
@@ -351,8 +365,9 @@ impl Port for Slirp {
         if self.last_run.elapsed() > STALE {
             self.poll_stack();
         }
+        let now = Instant::now();
         for frame in frames {
-            match self.admit(*frame) {
+            match self.admit(*frame, now) {
                 Ok(()) => counters.sent(frame.ethernet().len()),
                 Err(reason) => counters.dropped(reason),
             }
@@ -362,13 +377,15 @@ impl Port for Slirp {
             counters.dropped(DropReason::QueueFull);
         }
         self.told_lost = lost;
+        self.acknowledge();
         self.prepare_to_sleep();
         Ok(frames.len())
     }
 
     fn holds_frames(&self) -> bool {
         // SAFETY: as in `state`.
-        self.settled || !unsafe { &*self.state }.output.is_empty()
+        let state = unsafe { &*self.state };
+        self.settled || !state.output.is_empty() || state.pep.has_work()
     }
 
     fn reads_many_at_once(&self) -> bool {
@@ -421,6 +438,11 @@ fn most_sockets() -> usize {
     usize::try_from(half.min(MOST_SOCKETS)).unwrap_or(0)
 }
 
+/// What the stack takes for the longest packet: segments are cut for guests by [`pep`], all else by [`pieces`].
+fn stack_mtu(config: &Config) -> u16 {
+    config.mtu.max(LONG)
+}
+
 fn raw_config(config: &Config, guard: &Guard) -> RawConfig {
     let v4 = |address: Ipv4Addr| libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) };
     let v6 = |address: Ipv6Addr| libc::in6_addr { s6_addr: address.octets() };
@@ -449,8 +471,8 @@ fn raw_config(config: &Config, guard: &Guard) -> RawConfig {
         vnameserver6: v6(six.nameserver),
         vdnssearch: ptr::null(),
         vdomainname: if config.domain.is_empty() { ptr::null() } else { config.domain.as_ptr() },
-        if_mtu: usize::from(config.mtu),
-        if_mru: usize::from(config.mtu),
+        if_mtu: usize::from(stack_mtu(config)),
+        if_mru: usize::from(stack_mtu(config)),
         disable_host_loopback: !guard.reaches_loopback(),
         enable_emu: false,
         outbound_addr: ptr::null(),

@@ -7,7 +7,7 @@ use crate::frame::HEADER_LEN;
 use crate::offload::checksum::Sum;
 
 /// What each guest takes, whatever it was told: Ethernet's MTU.
-const SURE: usize = 1500;
+pub(super) const SURE: u16 = 1500;
 
 const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
 const TCP: u8 = 6;
@@ -15,12 +15,14 @@ const MUST_NOT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 
-/// Call `put` with `frame` as it is, or with the frames that its packet is cut into. `scratch` is for those.
-pub(super) fn each(frame: &[u8], scratch: &mut Vec<u8>, mut put: impl FnMut(&[u8])) {
-    let Some((header_len, len, flags)) = long_packet(frame) else { return put(frame) };
+/// Call `put` with `frame` as it is, or with the frames that its packet is cut into where it is longer than `most`
+/// bytes. `scratch` is for those.
+pub(super) fn each(frame: &[u8], most: u16, scratch: &mut Vec<u8>, mut put: impl FnMut(&[u8])) {
+    let most = usize::from(most);
+    let Some((header_len, len, flags)) = long_packet(frame, most) else { return put(frame) };
     let (head, data) = frame[HEADER_LEN..HEADER_LEN + len].split_at(header_len);
     // Offsets are counted in eight bytes.
-    let size = (SURE - header_len) & !7;
+    let size = (most - header_len) & !7;
     for (index, piece) in data.chunks(size).enumerate() {
         let last = (index + 1) * size >= data.len();
         // The stack's packets end below 65,536 bytes, and so does every offset in them.
@@ -42,12 +44,12 @@ pub(super) fn each(frame: &[u8], scratch: &mut Vec<u8>, mut put: impl FnMut(&[u8
 
 /// Of a packet that must be cut: lengths of its header and in all, and the word with flags and offset. One with
 /// options is left whole, which would not all be repeated; the stack makes none.
-fn long_packet(frame: &[u8]) -> Option<(usize, usize, u16)> {
+fn long_packet(frame: &[u8], most: usize) -> Option<(usize, usize, u16)> {
     let ip: &[u8; 20] = frame.get(HEADER_LEN..)?.first_chunk()?;
     let len = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
     let flags = u16::from_be_bytes([ip[6], ip[7]]);
     let plain = frame[12..14] == ETHERTYPE_IPV4 && ip[0] == 0x45 && ip[9] != TCP;
-    let long = len > SURE && HEADER_LEN + len <= frame.len();
+    let long = len > most && HEADER_LEN + len <= frame.len();
     (plain && long && flags & MUST_NOT_FRAGMENT == 0).then_some((ip.len(), len, flags))
 }
 
@@ -71,7 +73,7 @@ mod tests {
 
     fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
-        each(frame, &mut Vec::new(), |piece| pieces.push(piece.to_vec()));
+        each(frame, SURE, &mut Vec::new(), |piece| pieces.push(piece.to_vec()));
         pieces
     }
 
@@ -104,7 +106,7 @@ mod tests {
             let pieces = cut(&packet(17, flags, &data));
             let mut whole = Vec::new();
             for (index, piece) in pieces.iter().enumerate() {
-                prop_assert!(piece.len() <= HEADER_LEN + SURE);
+                prop_assert!(piece.len() <= HEADER_LEN + usize::from(SURE));
                 prop_assert!(Sum::default().with(&piece[14..34]).verifies());
                 prop_assert_eq!(usize::from(u16::from_be_bytes([piece[16], piece[17]])), piece.len() - HEADER_LEN);
                 let word = u16::from_be_bytes([piece[20], piece[21]]);

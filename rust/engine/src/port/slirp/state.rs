@@ -12,6 +12,7 @@ use libc::{c_char, c_int, c_void, ssize_t};
 
 use super::library::{Callbacks, TimerCall};
 use super::output::{self, Output};
+use super::pep::{Fate, Pep};
 use super::pieces;
 use super::quota::Quota;
 use super::sockets::Sockets;
@@ -34,10 +35,13 @@ pub(super) struct State {
     pub(super) sockets: Sockets,
     pub(super) quota: Quota,
     pub(super) output: Output,
+    pub(super) pep: Pep,
     /// Where frames go while there is room, for the time of one call; else null.
     pub(super) batch: *mut Batch,
     /// Frames that found no room.
     pub(super) lost: u64,
+    /// The longest packet of IPv4 that guests get, besides TCP's.
+    longest_piece: u16,
     scratch: Vec<u8>,
     timers: Vec<StackTimer>,
     timers_made: usize,
@@ -45,11 +49,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(sockets: Sockets, quota: Quota) -> Self {
+    pub(super) fn new(sockets: Sockets, quota: Quota, pep: Pep, longest_piece: u16) -> Self {
         Self {
             sockets,
             quota,
             output: Output::default(),
+            pep,
+            longest_piece,
             batch: ptr::null_mut(),
             lost: 0,
             scratch: Vec::new(),
@@ -81,7 +87,11 @@ impl State {
 
     fn take(&mut self, frame: &[u8]) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        pieces::each(frame, &mut scratch, |piece| self.take_piece(piece));
+        match self.pep.hear_stack(frame, &mut scratch, Instant::now()) {
+            Fate::Kept => {}
+            Fate::Changed => self.take_piece(&scratch),
+            Fate::Same => pieces::each(frame, self.longest_piece, &mut scratch, |piece| self.take_piece(piece)),
+        }
         self.scratch = scratch;
     }
 
