@@ -12,6 +12,7 @@
 //! is no TCP. Nothing here looks at checksums, which the stack verifies: a frame that lies harms its own connection.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -29,10 +30,11 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-/// Connections at most; twice the stack's, since some are over there already.
+/// Connections at most; twice the stack's, since some are over there already. A guest may have as many of them as are
+/// left: one that begins all it can gets half.
 const MOST_CONNECTIONS: usize = 8192;
 
-/// Where there are so many, those that have come to nothing are forgotten, so often.
+/// Where there are too many, those that have come to nothing are forgotten, so often.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// Bytes that are kept for all of them, after which each has [`LEAST_KEPT`], which is what a window of the stack is.
@@ -58,6 +60,14 @@ pub(super) enum Fate {
     Kept,
 }
 
+/// What the connections of one guest share.
+#[derive(Default)]
+struct Guest {
+    connections: usize,
+    /// How many of them have something under way to it.
+    busy: u32,
+}
+
 /// See the module's head.
 pub(super) struct Pep {
     /// The longest segment that guests are told to send, over IPv4 and IPv6.
@@ -72,8 +82,7 @@ pub(super) struct Pep {
     to_tell: VecDeque<usize>,
     /// Each connection that waits for a time is here at [`Connection::timed`], which is that time or before it.
     times: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// Of each guest, how many connections have something under way to it: they share what may be.
-    busy: HashMap<IpAddr, u32>,
+    guests: HashMap<IpAddr, Guest>,
     spare: Vec<VecDeque<u8>>,
     /// Bytes kept in all.
     kept: usize,
@@ -95,7 +104,7 @@ impl Pep {
             ready: VecDeque::new(),
             to_tell: VecDeque::new(),
             times: BinaryHeap::new(),
-            busy: HashMap::new(),
+            guests: HashMap::new(),
             spare: Vec::new(),
             kept: 0,
             taken_this_turn: 0,
@@ -229,7 +238,7 @@ impl Pep {
             let Some(number) = self.ready.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(number).and_then(Option::as_mut) else { continue };
             connection.ready = false;
-            let share = share(&self.busy, connection);
+            let share = share(&self.guests, connection);
             if let Some(segments) = connection.send(batch, share, self.identification, now) {
                 self.identification = self.identification.wrapping_add(segments);
                 self.changed(number, self.kept_by(number));
@@ -270,8 +279,8 @@ impl Pep {
         let after = connection.kept();
         self.kept = self.kept + after - before;
         self.taken_this_turn += after.saturating_sub(before);
-        count(&mut self.busy, connection, connection.is_busy());
-        if connection.wants_to_send(share(&self.busy, connection)) && !connection.ready {
+        count_busy(&mut self.guests, connection, connection.is_busy());
+        if connection.wants_to_send(share(&self.guests, connection)) && !connection.ready {
             connection.ready = true;
             self.ready.push_back(number);
         }
@@ -297,12 +306,13 @@ impl Pep {
     }
 
     fn add(&mut self, key: Key, now: Instant) -> Option<usize> {
-        if self.numbers.len() >= MOST_CONNECTIONS {
+        if !self.has_room_for(&key) {
             self.sweep(now);
+            if !self.has_room_for(&key) {
+                return None;
+            }
         }
-        if self.numbers.len() >= MOST_CONNECTIONS {
-            return None;
-        }
+        self.guests.entry(key.guest.0).or_default().connections += 1;
         let number = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
@@ -310,6 +320,11 @@ impl Pep {
         self.connections[number] = Some(Box::new(Connection::new(key, now)));
         self.numbers.insert(key, number);
         Some(number)
+    }
+
+    fn has_room_for(&self, key: &Key) -> bool {
+        let own = self.guests.get(&key.guest.0).map_or(0, |guest| guest.connections);
+        own < MOST_CONNECTIONS.saturating_sub(self.numbers.len())
     }
 
     fn sweep(&mut self, now: Instant) {
@@ -326,7 +341,13 @@ impl Pep {
 
     fn forget(&mut self, number: usize) {
         let Some(mut connection) = self.connections.get_mut(number).and_then(Option::take) else { return };
-        count(&mut self.busy, &mut connection, false);
+        count_busy(&mut self.guests, &mut connection, false);
+        if let Entry::Occupied(mut guest) = self.guests.entry(connection.key.guest.0) {
+            guest.get_mut().connections -= 1;
+            if guest.get().connections == 0 {
+                guest.remove();
+            }
+        }
         self.kept -= connection.kept();
         self.numbers.remove(&connection.key);
         self.free.push(number);
@@ -343,23 +364,20 @@ fn find<'a>(
 }
 
 /// Note whether this connection is one of those of its guest with something under way.
-fn count(busy: &mut HashMap<IpAddr, u32>, connection: &mut Connection, is_busy: bool) {
+fn count_busy(guests: &mut HashMap<IpAddr, Guest>, connection: &mut Connection, is_busy: bool) {
     if connection.counted == is_busy {
         return;
     }
     connection.counted = is_busy;
-    let guest = connection.key.guest.0;
-    let count = busy.entry(guest).or_insert(0);
-    *count = if is_busy { *count + 1 } else { *count - 1 };
-    if *count == 0 {
-        busy.remove(&guest);
+    if let Some(guest) = guests.get_mut(&connection.key.guest.0) {
+        guest.busy = if is_busy { guest.busy + 1 } else { guest.busy - 1 };
     }
 }
 
 /// What this connection may have under way: all of them together no more than the guest's queue has room for.
-fn share(busy: &HashMap<IpAddr, u32>, connection: &Connection) -> u32 {
-    let others = busy.get(&connection.key.guest.0).copied().unwrap_or(0) - u32::from(connection.counted);
-    sender::MOST_UNDER_WAY / (others + 1)
+fn share(guests: &HashMap<IpAddr, Guest>, connection: &Connection) -> u32 {
+    let busy = guests.get(&connection.key.guest.0).map_or(0, |guest| guest.busy);
+    sender::MOST_UNDER_WAY / (busy - u32::from(connection.counted) + 1)
 }
 
 /// How much more may be kept for one.

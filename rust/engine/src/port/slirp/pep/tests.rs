@@ -36,7 +36,7 @@ fn a_connection_in_quiet_times_has_more_than_64_kib_under_way() {
         assert!(most > 250_000, "{most}");
         assert_eq!(world.ended, Some(stream.len()));
         assert_eq!((world.stack_acked, world.pep.kept), (world.stack_next, 0));
-        assert!(world.pep.spare.len() == 1 && world.pep.busy.is_empty());
+        assert!(world.pep.spare.len() == 1 && world.pep.guests.values().all(|guest| guest.busy == 0));
     }
 }
 
@@ -162,7 +162,7 @@ fn a_guest_that_is_gone_is_the_end_of_the_connection_for_the_stack() {
         assert!(world.now.duration_since(began) < Duration::from_secs(1_000));
     }
     assert!(world.now.duration_since(began) > Duration::from_secs(200));
-    assert_eq!((world.pep.kept, world.pep.numbers.len(), world.pep.busy.len()), (0, 0, 0));
+    assert_eq!((world.pep.kept, world.pep.numbers.len(), world.pep.guests.len()), (0, 0, 0));
 }
 
 #[test]
@@ -211,24 +211,35 @@ fn a_connection_is_forgotten_when_both_sides_know_that_it_is_over() {
     assert_eq!(world.pep.hear_stack(&again, &mut Vec::new(), world.now), Fate::Same);
 }
 
+/// A guest with this number begins a connection; whether it will be one of the proxy's.
+fn begin(world: &mut World, guest: u32, port: u16) -> bool {
+    let syn = Tcp { seq: 1, flags: SYN, options: options(1460, Some(SHIFT)), ..Tcp::default() };
+    let mut bytes = frame(From::Guest, false, &syn);
+    bytes[26..30].copy_from_slice(&(0x0a01_0000 | guest).to_be_bytes());
+    bytes[34..36].copy_from_slice(&port.to_be_bytes());
+    let before = bytes.clone();
+    assert!(world.pep.hear_guest(&mut bytes, world.now));
+    bytes != before
+}
+
 #[test]
 fn the_number_of_connections_is_bounded_and_those_beyond_are_left_alone() {
     let mut world = World::new(false);
-    let begin = |world: &mut World, number: u32| {
-        let syn = Tcp { seq: 1, flags: SYN, options: options(1460, Some(SHIFT)), ..Tcp::default() };
-        let mut bytes = frame(From::Guest, false, &syn);
-        bytes[26..30].copy_from_slice(&(0x0a01_0000 | number).to_be_bytes());
-        let before = bytes.clone();
-        assert!(world.pep.hear_guest(&mut bytes, world.now));
-        bytes != before
-    };
-    for number in 0..MOST_CONNECTIONS as u32 {
-        assert!(begin(&mut world, number));
+    for guest in 0..MOST_CONNECTIONS as u32 {
+        assert!(begin(&mut world, guest, 1));
     }
-    assert!(!begin(&mut world, 60_000));
+    assert!(!begin(&mut world, 60_000, 1));
     world.now += Duration::from_secs(200);
-    assert!(begin(&mut world, 60_000), "those that came to nothing are forgotten");
-    assert_eq!(world.pep.numbers.len(), 1);
+    assert!(begin(&mut world, 60_000, 1), "those that came to nothing are forgotten");
+    assert_eq!((world.pep.numbers.len(), world.pep.guests.len()), (1, 1));
+}
+
+#[test]
+fn a_guest_that_begins_all_it_can_leaves_room_for_others() {
+    let mut world = World::new(false);
+    let begun = (0..u16::MAX).filter(|port| begin(&mut world, 1, *port)).count();
+    assert_eq!(begun, MOST_CONNECTIONS / 2);
+    assert!(begin(&mut world, 2, 1));
 }
 
 proptest! {
