@@ -9,23 +9,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::pep::segment;
 use super::{Config, Rule};
 use crate::frame;
+use crate::offload::layers::{TCP, UDP};
+use crate::offload::tcp_flags::{ACK, FIN, RST, SYN, URG};
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ARP_LEN: usize = frame::HEADER_LEN + 28;
 const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const DHCP_SERVER: u16 = 67;
 const TFTP_SERVER: u16 = 69;
-/// Flags of a TCP header.
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
-const URG: u8 = 0x20;
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REQUEST6: u8 = 128;
 

@@ -5,12 +5,12 @@
 
 use crate::frame::HEADER_LEN;
 use crate::offload::checksum::Sum;
+use crate::offload::layers::TCP;
 
 /// What each guest takes, whatever it was told: Ethernet's MTU.
 pub(super) const SURE: u16 = 1500;
 
 const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
-const TCP: u8 = 6;
 const MUST_NOT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Fate;
 use super::segment::{Headers, Key, Marks, Offer, Segment, before};
-use super::sender::{Due, Sender};
+use super::sender::Sender;
 use crate::offload::tcp_flags::{ACK, FIN, PSH, RST};
 use crate::pool::{Batch, Received};
 use crate::vnet_header::{self, FLAG_NEEDS_CSUM, GSO_TCPV4, GSO_TCPV6, VnetHeader};
@@ -289,7 +289,7 @@ impl Connection {
     /// The time has come at which something may have to be sent again.
     pub(super) fn look(&mut self, now: Instant) {
         let Some(begun) = self.begun.as_mut() else { return };
-        begun.gone |= begun.sender.look(now) == Due::Gone;
+        begun.gone |= !begun.sender.look(now);
     }
 
     /// For what comes next, while nothing is kept; returns what there was for it.

@@ -46,16 +46,6 @@ pub(super) struct Piece {
     pub(super) fin: bool,
 }
 
-/// What came of asking for the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    Nothing,
-    /// There is something to be sent.
-    Pieces,
-    /// The guest is taken for gone.
-    Gone,
-}
-
 /// See the module's head.
 pub(super) struct Sender {
     /// From the number `acked` on.
@@ -265,15 +255,15 @@ impl Sender {
         }
     }
 
-    /// What the time says.
-    pub(super) fn look(&mut self, now: Instant) -> Due {
+    /// Look whether something is to be sent again by now. `false`: the guest is taken for gone.
+    pub(super) fn look(&mut self, now: Instant) -> bool {
         if self.deadline.is_none_or(|deadline| now < deadline) {
-            return Due::Nothing;
+            return true;
         }
         self.silence += 1;
         self.deadline = None;
         if self.silence > MOST_SILENCE {
-            return Due::Gone;
+            return false;
         }
         if self.most != self.acked {
             self.halve();
@@ -285,7 +275,7 @@ impl Sender {
         (self.recover, self.resend, self.duplicates, self.timed) = (None, false, 0, None);
         self.tries += 1;
         self.arm(now);
-        Due::Pieces
+        true
     }
 
     /// Whether there is a piece, as in [`Sender::piece`].
