@@ -144,7 +144,7 @@ class Engine:
         self,
         *,
         port: int,
-        kind: Literal["dgram", "unixgram", "door", "reply", "shared_reply", "stream", "tap", "vhost_user"],
+        kind: Literal["dgram", "unixgram", "door", "reply", "stream", "tap", "vhost_user"],
         fd: int,
         name: str,
         receive_only: bool = False,
@@ -161,13 +161,12 @@ class Engine:
         that nobody is there, which it does when a frame is sent. ``door``: a bound AF_UNIX datagram socket that
         many send to; it is no place on the switch (``port`` is only shown), and what comes in is from those
         whom ``admit`` has named. ``reply``: a copy of a door's descriptor, to send to the address ``peer``
-        with; endpoint_down as for ``unixgram``. ``shared_reply``: the same where several do so, each of which
-        may leave an eighth of the socket's buffer unread. ``stream``: a connected
-        stream socket, a 4-byte big-endian length before each frame (QEMU's framing); endpoint_down says "peer
-        closed" at the end of what the peer writes, and the reason when a length is above 69,632. ``tap``: a
-        TAP or macvtap with IFF_VNET_HDR and a header size of 12. ``vhost_user``: a connected AF_UNIX stream
-        socket on which the front end of a guest that shares its memory speaks (Linux); endpoint_down says "peer
-        closed" when that has gone, and the reason when it, or the guest's driver, did what none does.
+        with; endpoint_down as for ``unixgram``; see ``share_socket``. ``stream``: a connected stream socket, a
+        4-byte big-endian length before each frame (QEMU's framing); endpoint_down says "peer closed" at the end
+        of what the peer writes, and the reason when a length is above 69,632. ``tap``: a TAP or macvtap with
+        IFF_VNET_HDR and a header size of 12. ``vhost_user``: a connected AF_UNIX stream socket on which the
+        front end of a guest that shares its memory speaks (Linux); endpoint_down says "peer closed" when that
+        has gone, and the reason when it, or the guest's driver, did what none does.
         ``receive_only``: frames to the port are not written here, and only unicast frames are taken from it.
         ``offload_mtu``: the peer is a guest of krunkit with offloading=on, whose frames may have unfinished
         checksums, and TCP ones up to 64 KiB, and say so by nothing; other peers are given segments with packets
@@ -235,6 +234,13 @@ class Engine:
         most 64 newcomers wait at a door, with 8 frames each; what further ones send is dropped
         (unknown_sender). A door or endpoint that has gone is no error. Waits for the engine's thread. Raises
         EngineError (engine ended).
+        """
+
+    def share_socket(self, *, endpoint: int) -> None:
+        """From now on others send from the socket of ``endpoint``, a ``reply``, too.
+
+        Its client may leave an eighth of the socket's buffer unread. Other kinds take no notice; one that
+        has gone is no error. Waits for the engine's thread. Raises EngineError (engine ended).
         """
 
     def set_port(self, *, port: int, up: bool) -> None:

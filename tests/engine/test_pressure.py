@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import resource
 import select
@@ -130,3 +131,32 @@ def test_queued_frames_are_let_go_with_their_endpoint(engine: Engine) -> None:
             if attempt == 2:
                 memory = _resident()
         assert _resident() - memory < 4 << 20
+
+
+def test_one_that_waits_goes_on_when_another_fills_the_socket_that_they_share(
+    engine: Engine, tmp_path: Path
+) -> None:
+    def named(name: str) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        made.settimeout(5)
+        made.bind(str(tmp_path / name))
+        return made
+
+    with named("door") as door, named("stuck") as stuck, named("client") as client, Plug(engine, 1) as sender:
+        for one in (stuck, client):
+            one.connect(str(tmp_path / "door"))
+        copy, peer = os.dup(door.fileno()), os.fsencode(tmp_path / "client")
+        endpoint = engine.attach(port=2, kind="reply", fd=copy, name="client", peer=peer)
+        # More than a quarter of the buffer, in few enough for a queue: nobody is told of room in the rest.
+        door.setblocking(False)
+        share = door.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+        for _ in range(8):
+            door.sendto(bytes(share // 8), str(tmp_path / "stuck"))
+        for _ in range(400):
+            sender.send(frame(BROADCAST, mac(1), length=1514))
+        eventually(lambda: sender.rx_frames() == 400)
+        assert engine.counters()[endpoint]["queued_frames"] > 0
+        engine.share_socket(endpoint=endpoint)
+        for _ in range(400):
+            assert client.recv(2000) == frame(BROADCAST, mac(1), length=1514)
+        engine.detach(endpoint=endpoint)

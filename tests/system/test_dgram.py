@@ -8,8 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,34 +17,35 @@ from tests.support.daemon import wait_until, watch_end
 from tests.support.stream_peer import StreamPeer
 from tests.support.unixgram_peer import ConnectedPeer, QemuPeer, UnixgramPeer
 from tests.support.vde_peer import VdePeer, frame
+from tests.system.dgram_daemon import (
+    BROADCAST,
+    OPTIONS,
+    Anybody,
+    MakePeer,
+    introduce,
+    krunkit,
+    maker,
+    qemu,
+    serving,
+    start,
+    vfkit,
+)
 from vde_vmnet.demo.daemon_process import DaemonProcess
 
-BROADCAST = -1
-OPTIONS = ("--backend=none", f"--vde-group={os.getegid()}")
-
-MakePeer = Callable[[Path, Path], UnixgramPeer]
-qemu: MakePeer = QemuPeer
-krunkit: MakePeer = ConnectedPeer
-vfkit: MakePeer = partial(ConnectedPeer, introduction=b"VFKT")
 KINDS = pytest.mark.parametrize("make", [qemu, krunkit, vfkit], ids=["qemu", "krunkit", "vfkit"])
-
-
-def start(place: Path) -> DaemonProcess:
-    (place / "d").mkdir(exist_ok=True)
-    # The daemon's user may make files there, as under sudo in a folder of the caller.
-    (place / "d").chmod(0o777)
-    options = (*OPTIONS, f"--dgram={place / 'd' / 'p'}", f"--stream={place / 's'}")
-    return DaemonProcess(place / "sw", options, pidfile=place / "pid", log=place / "log")
 
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
-    with start(tmp_path) as process:
-        process.wait_ready()
+    with serving(tmp_path) as process:
         yield process
-    assert process.process.returncode == 0, process.words()
-    assert list((tmp_path / "d").iterdir()) == []
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["d", "log"]
+
+
+@pytest.fixture
+def peers(daemon: DaemonProcess, tmp_path: Path) -> Iterator[Callable[[MakePeer], UnixgramPeer]]:
+    """A function that makes one more."""
+    with maker(tmp_path) as make:
+        yield make
 
 
 def worker_of(daemon: DaemonProcess) -> int:
@@ -53,32 +53,6 @@ def worker_of(daemon: DaemonProcess) -> int:
     pid = daemon.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(children[0]) if children else pid
-
-
-@pytest.fixture
-def peers(daemon: DaemonProcess, tmp_path: Path) -> Iterator[Callable[[MakePeer], UnixgramPeer]]:
-    """A function that makes one more."""
-    with ExitStack() as stack:
-        numbers = iter(range(1000))
-
-        def make(kind: MakePeer) -> UnixgramPeer:
-            return stack.enter_context(kind(tmp_path / "d" / "p", tmp_path / f"own{next(numbers)}"))
-
-        yield make
-
-
-Anybody = UnixgramPeer | StreamPeer | VdePeer
-
-
-def introduce(*peers: Anybody) -> None:
-    """Each says hello, which the first hears; then the switch knows all of them, and nothing is under way."""
-    for number, peer in enumerate(peers, 1):
-        peer.send(frame(BROADCAST, number, b"hello"))
-        if number > 1:
-            assert peers[0].receive() == [frame(BROADCAST, number, b"hello")]
-    for peer in peers[1:]:
-        while not peer.receives_nothing():
-            peer.receive()
 
 
 def test_all_kinds_are_one_network(
@@ -199,16 +173,6 @@ def test_who_comes_back_at_once_is_served_at_once(
                     pytest.fail("no answer came")
 
 
-def test_two_that_connect_before_either_speaks_share_a_socket(
-    peers: Callable[[MakePeer], UnixgramPeer],
-) -> None:
-    one, two, three = peers(krunkit), peers(krunkit), peers(krunkit)
-    introduce(one, two, three)
-    for sender, receiver, to, by in ((one, two, 2, 1), (two, three, 3, 2), (three, one, 1, 3)):
-        sender.send(frame(to, by, size=1514))
-        assert receiver.receive() == [frame(to, by, size=1514)]
-
-
 def test_a_thousand_clients_one_after_the_other_leak_nothing(daemon: DaemonProcess, tmp_path: Path) -> None:
     worker = worker_of(daemon)
 
@@ -303,23 +267,6 @@ def test_a_client_that_we_may_not_write_to_is_told_why(
 def _plugs_in(peer: UnixgramPeer, daemon: DaemonProcess) -> bool:
     peer.send(frame(BROADCAST, 1))
     return "plugged in" in daemon.log.read_text()
-
-
-@pytest.mark.root
-def test_where_the_daemon_may_make_no_files_connected_clients_share(tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path.parent):
-        place.chmod(0o755)
-    options = (*OPTIONS, f"--dgram={tmp_path / 'p'}")
-    with DaemonProcess(tmp_path / "sw", options, pidfile=tmp_path / "pid", log=tmp_path / "log") as daemon:
-        daemon.wait_ready()
-        with (
-            ConnectedPeer(tmp_path / "p", tmp_path / "a") as one,
-            ConnectedPeer(tmp_path / "p", tmp_path / "b") as two,
-        ):
-            introduce(one, two)
-        assert "have to share one socket" in daemon.log.read_text()
-    assert daemon.process.returncode == 0
-    assert not (tmp_path / "p").exists()
 
 
 def test_the_socket_belongs_to_the_group_and_is_made_anew_after_kill_9(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
@@ -59,7 +59,7 @@ class _Switch(Protocol):
         self,
         *,
         port: int,
-        kind: Literal["unixgram", "door", "reply", "shared_reply"],
+        kind: Literal["unixgram", "door", "reply"],
         fd: int,
         name: str,
         peer: bytes = b"",
@@ -68,11 +68,13 @@ class _Switch(Protocol):
 
     def admit(self, *, door: int, address: bytes, endpoint: int | None = None) -> None: ...
 
+    def share_socket(self, *, endpoint: int) -> None: ...
+
     def detach(self, *, endpoint: int) -> None: ...
 
 
 #: How a client is reached.
-_Way = Literal["unixgram", "reply", "shared_reply"]
+_Way = Literal["unixgram", "reply"]
 #: Device, inode and time of a socket's file; None for a name without one.
 _Identity = tuple[int, int, int] | None
 
@@ -224,11 +226,11 @@ class UnixgramListener:
         way = _way_to(address)
         try:
             if way == errno.EPERM:
-                others = list(self._doors[door].clients)
-                kind: _Way = "shared_reply" if others else "reply"
-                self._plug_in(door, address, identity, kind, self._copy(door))
-                for endpoint in others:
-                    self._share(endpoint)
+                self._plug_in(door, address, identity, "reply", os.dup(self._doors[door].file.socket.fileno()))
+                clients = self._doors[door].clients
+                if len(clients) > 1:
+                    for endpoint in clients:
+                        self._switch.share_socket(endpoint=endpoint)
                 self._renew(door)
             elif isinstance(way, socket.socket):
                 self._plug_in(door, address, identity, "unixgram", way.detach())
@@ -263,30 +265,6 @@ class UnixgramListener:
             self._doors[door].clients.add(endpoint)
         self._switch.admit(door=door, address=address, endpoint=endpoint)
         _log.info("%s plugged in", label, extra=shown.about("port_up", endpoint))
-
-    def _share(self, endpoint: int) -> None:
-        """This one is not the only client of its socket any more."""
-        guest = self._guests[endpoint]
-        if guest.kind == "shared_reply":
-            return
-        fd = self._copy(guest.door)
-        try:
-            fresh = self._attach(
-                port=guest.shown.port, kind="shared_reply", fd=fd, name=guest.shown.label, peer=guest.address
-            )
-        except BaseException:
-            os.close(fd)
-            raise
-        self._switch.admit(door=guest.door, address=guest.address, endpoint=fresh)
-        self._switch.detach(endpoint=endpoint)
-        self._guests[fresh] = replace(self._guests.pop(endpoint), kind="shared_reply")
-        self._by_address[guest.address] = fresh
-        clients = self._doors[guest.door].clients
-        clients.remove(endpoint)
-        clients.add(fresh)
-
-    def _copy(self, door: int) -> int:
-        return os.dup(self._doors[door].file.socket.fileno())
 
     def _unplug(self, endpoint: int, why: str, *, detach: bool = True) -> None:
         guest = self._guests.pop(endpoint)

@@ -129,7 +129,7 @@ impl Engine {
         let number = port_number(port)?;
         let kind = Kind::from_name(kind).ok_or_else(|| {
             PyValueError::new_err(format!(
-                "kind must be 'dgram', 'unixgram', 'door', 'reply', 'shared_reply', 'stream', 'tap' or 'vhost_user', not '{kind}'"
+                "kind must be 'dgram', 'unixgram', 'door', 'reply', 'stream', 'tap' or 'vhost_user', not '{kind}'"
             ))
         })?;
         let mut io = port::open(kind, fd, &peer).map_err(|error| convert::port_error(&error))?;
@@ -222,6 +222,11 @@ impl Engine {
     #[pyo3(signature = (*, door, address, endpoint = None))]
     fn admit(&self, py: Python<'_>, door: u64, address: Vec<u8>, endpoint: Option<u64>) -> PyResult<()> {
         answer(py, || self.inner.admit(door, &address, endpoint))
+    }
+
+    #[pyo3(signature = (*, endpoint))]
+    fn share_socket(&self, py: Python<'_>, endpoint: u64) -> PyResult<()> {
+        answer(py, || self.inner.share_socket(endpoint))
     }
 
     #[pyo3(signature = (*, port, up))]

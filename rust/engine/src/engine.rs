@@ -155,6 +155,15 @@ impl Engine {
         self.ask(|reply| Command::Admit(door, address.to_vec(), endpoint, reply))
     }
 
+    /// Others send from an endpoint's socket too from now on: a [`crate::port::Kind::Reply`] leaves an eighth of its
+    /// buffer at most unread. An endpoint that is not there is no error.
+    ///
+    /// # Errors
+    /// [`EngineError::Ended`].
+    pub fn share_socket(&self, endpoint: EndpointId) -> Result<Pending<()>, EngineError> {
+        self.ask(|reply| Command::ShareSocket(endpoint, reply))
+    }
+
     /// Open (`on`) or close a way in from outside at an endpoint that has such. The answer may be an error: of the
     /// kernel, `NotFound` without such an endpoint, `Unsupported` when it has no ways in.
     ///

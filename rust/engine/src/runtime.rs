@@ -353,7 +353,8 @@ impl Loop {
     fn watch(&mut self, slot: Slot) {
         let Some(endpoint) = self.endpoints.get_mut(slot) else { return };
         let holds = endpoint.port.holds_frames() && endpoint.paused.is_none();
-        let delay = if holds { Some(SOON) } else { endpoint.port.again_after() };
+        let unsaid = !endpoint.queue.is_empty() && !endpoint.port.says_room();
+        let delay = if holds { Some(SOON) } else { endpoint.port.again_after().or(unsaid.then_some(SOON)) };
         if let Some(delay) = delay.filter(|_| !endpoint.alarm) {
             endpoint.alarm = true;
             self.alarms.set(self.now + delay, slot, endpoint.id);

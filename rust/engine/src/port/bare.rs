@@ -155,6 +155,10 @@ impl Port for Bare {
         self.inner.readable_means_room()
     }
 
+    fn says_room(&self) -> bool {
+        self.inner.says_room()
+    }
+
     fn take_trouble(&mut self) -> Option<String> {
         self.inner.take_trouble()
     }
@@ -169,6 +173,10 @@ impl Port for Bare {
 
     fn offloads(&self) -> Offloads {
         self.takes
+    }
+
+    fn share_socket(&mut self) {
+        self.inner.share_socket();
     }
 
     fn forward(&mut self, forward: &Forward, on: bool) -> io::Result<()> {

@@ -136,6 +136,12 @@ pub trait Port: Send {
         false
     }
 
+    /// Whether the descriptor becomes writable (or readable, see [`Port::readable_means_room`]) whenever there is room for
+    /// what is queued; else the loop comes back for it by itself.
+    fn says_room(&self) -> bool {
+        true
+    }
+
     /// Something that went wrong and is worth a word to whoever runs the network, once. Asked after each turn. A
     /// port says the same thing rarely, however often it happens.
     fn take_trouble(&mut self) -> Option<String> {
@@ -170,6 +176,10 @@ pub trait Port: Send {
         Offloads::NONE
     }
 
+    /// Others send from this port's socket too from now on; only the reply to one of a door's clients ([`Kind::Reply`])
+    /// leaves them room.
+    fn share_socket(&mut self) {}
+
     /// Open (`on`) or close a way in from outside; only the user-mode stack has any.
     ///
     /// # Errors
@@ -191,8 +201,6 @@ pub enum Kind {
     Door,
     /// The same, for one client that takes datagrams from there only.
     Reply,
-    /// The same, where there are several of them.
-    SharedReply,
     /// A connected stream socket with QEMU's framing.
     Stream,
     /// A TAP or macvtap with `IFF_VNET_HDR` and a 12-byte header.
@@ -210,7 +218,6 @@ impl Kind {
             "unixgram" => Some(Self::Unixgram),
             "door" => Some(Self::Door),
             "reply" => Some(Self::Reply),
-            "shared_reply" => Some(Self::SharedReply),
             "stream" => Some(Self::Stream),
             "tap" => Some(Self::Tap),
             "vhost_user" => Some(Self::VhostUser),
@@ -252,8 +259,7 @@ pub fn open(kind: Kind, fd: RawFd, peer: &[u8]) -> Result<Box<dyn Port>, PortErr
         Kind::Dgram => Ok(Box::new(dgram::Dgram::new(own, fd)?)),
         Kind::Unixgram => Ok(Box::new(dgram::Dgram::alone(own, fd)?)),
         Kind::Door => Ok(Box::new(door::Door::new(own, fd)?)),
-        Kind::Reply => Ok(Box::new(reply::Reply::new(own, fd, peer, false)?)),
-        Kind::SharedReply => Ok(Box::new(reply::Reply::new(own, fd, peer, true)?)),
+        Kind::Reply => Ok(Box::new(reply::Reply::new(own, fd, peer)?)),
         Kind::Stream => Ok(Box::new(stream::Stream::new(own, fd)?)),
         Kind::Tap => Ok(Box::new(tap::Tap::new(own, fd)?)),
         Kind::VhostUser => Ok(Box::new(vhost_user::VhostUser::new(own, fd)?)),

@@ -80,18 +80,14 @@ pub struct Reply {
 
 impl Reply {
     /// `own` is a duplicate of the door's socket, which the caller called `given`; `to` is the client's address.
-    /// `shared`: others are sent to from the same socket.
     ///
     /// # Errors
     /// [`PortError::WrongKind`] for anything but an `AF_UNIX` datagram socket and the address of one.
-    pub fn new(own: OwnedFd, given: RawFd, to: &[u8], shared: bool) -> Result<Self, PortError> {
+    pub fn new(own: OwnedFd, given: RawFd, to: &[u8]) -> Result<Self, PortError> {
         let wrong = PortError::WrongKind { fd: given, wanted: "a bound UNIX datagram socket with a client" };
-        let buffer = descriptor::socket_option(own.as_fd(), libc::SO_SNDBUF).unwrap_or(0);
-        let size = usize::try_from(buffer).unwrap_or(0) / PART;
-        let window = shared.then_some(Window::new(size));
         match (descriptor::socket_option(own.as_fd(), libc::SO_TYPE), Name::new(to)) {
             (Ok(libc::SOCK_DGRAM), Some(to)) => {
-                Ok(Self { socket: UnixDatagram::from(own), to, window, room: Backoff::new(LONGEST) })
+                Ok(Self { socket: UnixDatagram::from(own), to, window: None, room: Backoff::new(LONGEST) })
             }
             _ => Err(wrong),
         }
@@ -162,6 +158,16 @@ impl Port for Reply {
     fn again_after(&self) -> Option<Duration> {
         self.room.delay()
     }
+
+    fn says_room(&self) -> bool {
+        self.window.is_none()
+    }
+
+    fn share_socket(&mut self) {
+        let buffer = descriptor::socket_option(self.socket.as_fd(), libc::SO_SNDBUF).unwrap_or(0);
+        let size = usize::try_from(buffer).unwrap_or(0) / PART;
+        self.window.get_or_insert(Window::new(size));
+    }
 }
 
 /// Closed, or its name was taken away, or it is connected to somebody else.
@@ -190,7 +196,10 @@ mod tests {
         client.connect(place.join("door")).unwrap();
         client.set_nonblocking(true).unwrap();
         let own = door.try_clone().unwrap().into();
-        let port = Reply::new(own, 99, place.join("client").as_os_str().as_encoded_bytes(), shared).unwrap();
+        let mut port = Reply::new(own, 99, place.join("client").as_os_str().as_encoded_bytes()).unwrap();
+        if shared {
+            port.share_socket();
+        }
         (door, client, port, place)
     }
 
@@ -241,7 +250,8 @@ mod tests {
             client.connect(place.join("door")).unwrap();
             let name = place.join(format!("s{}", number + 1));
             let own = door.try_clone().unwrap().into();
-            let mut other = Reply::new(own, 99, name.as_os_str().as_encoded_bytes(), true).unwrap();
+            let mut other = Reply::new(own, 99, name.as_os_str().as_encoded_bytes()).unwrap();
+            other.share_socket();
             for _ in 0..100 {
                 let _ = other.send(&[FrameRef::new(&bytes); 10], &mut counters).unwrap();
                 let (mut sent, mut tries) = (0, 0);
@@ -302,7 +312,7 @@ mod tests {
     fn an_address_is_needed() {
         for to in [&b""[..], &[b'x'; 200]] {
             let own = UnixDatagram::unbound().unwrap().into();
-            assert!(matches!(Reply::new(own, 99, to, false), Err(PortError::WrongKind { fd: 99, .. })));
+            assert!(matches!(Reply::new(own, 99, to), Err(PortError::WrongKind { fd: 99, .. })));
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::event::{EndpointId, Event};
 use crate::pool::{BATCH, Received};
 use crate::stats::DropReason;
 use crate::switch::{Member, Slot};
-use crate::sys::Interest;
+use crate::sys::{Interest, Report};
 use crate::vnet_header::{self, VnetHeader};
 
 impl Loop {
@@ -63,6 +63,17 @@ impl Loop {
             self.stop_waiting_for(slot);
             self.watch(slot);
         }
+    }
+
+    pub(super) fn share_socket(&mut self, id: EndpointId) {
+        let Some(slot) = self.slot_of(id) else { return };
+        if let Some(endpoint) = self.endpoints.get_mut(slot) {
+            endpoint.port.share_socket();
+        }
+        // What it waited for may not come any more, now that others use the socket.
+        let report = Report { token: slot, readable: false, writable: true, broken: false };
+        let result = self.serve(slot, &report);
+        self.end_turn(slot, result);
     }
 
     fn slot_of(&self, id: EndpointId) -> Option<Slot> {

@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Detach(EndpointId, SyncSender<()>),
     /// Door, address of a sender, and the endpoint that is theirs; none to turn it away.
     Admit(EndpointId, Vec<u8>, Option<EndpointId>, SyncSender<()>),
+    ShareSocket(EndpointId, SyncSender<()>),
     Forward(EndpointId, Forward, bool, SyncSender<io::Result<()>>),
     SetPort(u16, bool, SyncSender<()>),
     StartCapture(Tap, SyncSender<()>),
@@ -59,6 +60,10 @@ impl Loop {
                         Some(endpoint) => self.admit(door, &address, endpoint),
                         None => self.turn_away(door, &address),
                     }
+                    let _ = reply.send(());
+                }
+                Command::ShareSocket(id, reply) => {
+                    self.share_socket(id);
                     let _ = reply.send(());
                 }
                 Command::Forward(id, forward, on, reply) => {
