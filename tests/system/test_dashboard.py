@@ -161,7 +161,9 @@ def test_a_capture_is_started_stopped_and_saved(shown: Shown, page: Browser, tmp
     shown.talk(20, 0x88B5)
     shown.talk(7, 0x88B6)
     page.find_element(By.ID, "capture-button").click()
-    shows(page, "capture-state", "7 frames")
+    # The number alone is shown while it goes on, too.
+    shows(page, "capture-state", "Save capture-")
+    assert "7 frames" in page.find_element(By.ID, "capture-state").text
     page.find_element(By.CSS_SELECTOR, "#capture-state a").click()
     wait_until(lambda: list(tmp_path.glob("*.pcapng")) != [], "the file is saved")
     (file,) = tmp_path.glob("*.pcapng")
