@@ -8,7 +8,7 @@ use crate::event::{EndpointId, Event};
 use crate::pool::{BATCH, Received};
 use crate::stats::DropReason;
 use crate::switch::{Member, Slot};
-use crate::sys::{Interest, Report};
+use crate::sys::Interest;
 use crate::vnet_header::{self, VnetHeader};
 
 impl Loop {
@@ -71,9 +71,7 @@ impl Loop {
             endpoint.port.share_socket();
         }
         // What it waited for may not come any more, now that others use the socket.
-        let report = Report { token: slot, readable: false, writable: true, broken: false };
-        let result = self.serve(slot, &report);
-        self.end_turn(slot, result);
+        self.watch(slot);
     }
 
     fn slot_of(&self, id: EndpointId) -> Option<Slot> {
