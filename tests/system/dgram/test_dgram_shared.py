@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,21 +11,8 @@ from tests.support.daemon import wait_until
 from tests.support.stream_peer import StreamPeer
 from tests.support.unixgram_peer import ConnectedPeer, UnixgramPeer
 from tests.support.vde_peer import frame
-from tests.system.dgram_daemon import BROADCAST, OPTIONS, MakePeer, introduce, krunkit, maker, serving
+from tests.system.dgram.daemon import BROADCAST, OPTIONS, MakePeer, introduce, krunkit
 from vde_vmnet.demo.daemon_process import DaemonProcess
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
-    with serving(tmp_path) as process:
-        yield process
-
-
-@pytest.fixture
-def peers(daemon: DaemonProcess, tmp_path: Path) -> Iterator[Callable[[MakePeer], UnixgramPeer]]:
-    """A function that makes one more."""
-    with maker(tmp_path) as make:
-        yield make
 
 
 def test_two_that_connect_before_either_speaks_share_a_socket(

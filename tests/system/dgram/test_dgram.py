@@ -7,7 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,35 +17,20 @@ from tests.support.daemon import wait_until, watch_end
 from tests.support.stream_peer import StreamPeer
 from tests.support.unixgram_peer import ConnectedPeer, QemuPeer, UnixgramPeer
 from tests.support.vde_peer import VdePeer, frame
-from tests.system.dgram_daemon import (
+from tests.system.dgram.daemon import (
     BROADCAST,
     OPTIONS,
     Anybody,
     MakePeer,
     introduce,
     krunkit,
-    maker,
     qemu,
-    serving,
     start,
     vfkit,
 )
 from vde_vmnet.demo.daemon_process import DaemonProcess
 
 KINDS = pytest.mark.parametrize("make", [qemu, krunkit, vfkit], ids=["qemu", "krunkit", "vfkit"])
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
-    with serving(tmp_path) as process:
-        yield process
-
-
-@pytest.fixture
-def peers(daemon: DaemonProcess, tmp_path: Path) -> Iterator[Callable[[MakePeer], UnixgramPeer]]:
-    """A function that makes one more."""
-    with maker(tmp_path) as make:
-        yield make
 
 
 def worker_of(daemon: DaemonProcess) -> int:
